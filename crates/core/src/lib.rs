@@ -1,0 +1,11 @@
+//! Wayhome's decisions.
+//!
+//! Facts go in, decisions come out. There is no runtime, no socket, no file, no environment and no
+//! clock in here: `now` is an argument. The crate is `no_std`, so the compiler keeps it so.
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod name;

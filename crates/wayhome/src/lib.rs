@@ -1,0 +1,1 @@
+//! Wayhome: `ssh home-ubuntu`, from anywhere. See `ARCHITECTURE.md` for the map.

@@ -1,0 +1,3 @@
+//! What developers run: `cargo xtask try | test | bench | tidy`.
+
+fn main() {}
