@@ -8,4 +8,8 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod backoff;
+pub mod liveness;
 pub mod name;
+pub mod service;
+pub mod time;

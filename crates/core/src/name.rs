@@ -35,6 +35,11 @@ impl Name {
             .collect();
         mapped.trim_matches('-').parse().ok()
     }
+
+    /// `port-N`: a name for what was given none.
+    pub fn for_port(port: u16) -> Self {
+        Self(alloc::format!("port-{port}"))
+    }
 }
 
 impl fmt::Display for Name {
