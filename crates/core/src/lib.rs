@@ -9,7 +9,12 @@ extern crate alloc;
 extern crate std;
 
 pub mod backoff;
+pub mod health;
+pub mod host_key;
+pub mod known_hosts;
+pub mod link;
 pub mod liveness;
 pub mod name;
 pub mod service;
+pub mod status;
 pub mod time;
