@@ -190,7 +190,9 @@ impl Cause {
     /// What a person can do about it.
     pub fn remedy(&self) -> &'static str {
         match self {
-            Self::NameUnresolved { .. } => "check the name in `address`, and this machine's resolver",
+            Self::NameUnresolved { .. } => {
+                "check the name in `address`, and this machine's resolver"
+            }
             Self::NoRoute => "check this machine's network; the road comes back with it by itself",
             Self::ConnectionRefused => {
                 "start sshd at the gateway, or check the port in `address` and the firewall"
@@ -202,7 +204,9 @@ impl Cause {
             Self::LoginTimedOut => {
                 "look at the gateway's load and its sshd log; a too small path MTU also looks like this"
             }
-            Self::HostKeyUnknown => "run the agent once in a terminal to see and pin the gateway's key",
+            Self::HostKeyUnknown => {
+                "run the agent once in a terminal to see and pin the gateway's key"
+            }
             Self::HostKeyChanged => {
                 "if the gateway was reinstalled, remove its line from the pinned `known_hosts` and pin the new key; if not, somebody stands in between"
             }
@@ -220,7 +224,9 @@ impl Cause {
             Self::ForwardRefused => {
                 "at the gateway: look who holds the port with `ss -lntp`, and check AllowTcpForwarding and the key's `permitlisten`"
             }
-            Self::PortBusy { .. } => "at the gateway: look who holds the port with `ss -lntp`, and end it",
+            Self::PortBusy { .. } => {
+                "at the gateway: look who holds the port with `ss -lntp`, and end it"
+            }
             Self::PortTakenByProgram { .. } | Self::PortTakenByUser { .. } => {
                 "choose another port for the service, or end what holds this one at the gateway"
             }
@@ -237,7 +243,9 @@ impl Cause {
             }
             Self::TargetRefused => "start the service at home, or correct its `target`",
             Self::TargetSilent => "check the service at home: it accepts and does not answer",
-            Self::TargetUnproven { .. } => "check the service's `proof`: it answers as something else",
+            Self::TargetUnproven { .. } => {
+                "check the service's `proof`: it answers as something else"
+            }
         }
     }
 
@@ -277,9 +285,13 @@ impl Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NameUnresolved { detail } => write!(f, "the gateway's name has no address ({detail})"),
+            Self::NameUnresolved { detail } => {
+                write!(f, "the gateway's name has no address ({detail})")
+            }
             Self::NoRoute => f.write_str("no route to the gateway"),
-            Self::ConnectionRefused => f.write_str("the gateway refuses connections on its SSH port"),
+            Self::ConnectionRefused => {
+                f.write_str("the gateway refuses connections on its SSH port")
+            }
             Self::TimedOut => f.write_str("the gateway does not answer"),
             Self::ResetInKeyExchange { detail } => {
                 write!(f, "the gateway closed the connection before the login ({detail})")

@@ -1,0 +1,383 @@
+//! One link's decisions: the road from home to one gateway.
+//!
+//! [`Link`] is a state machine without hands. It is told what happened ([`Event`]) and when, and
+//! answers with what to do ([`Action`]); [`Link::next_timer`] says when to wake it if nothing
+//! happens. Who runs `ssh`, opens sockets and reads clocks is the agent's affair.
+//!
+//! Three things go on at once, and each has a file:
+//! - `conn`: a connection to the gateway, with its heartbeats;
+//! - `seek`: how a connection is found: knock, dial, hold; and the race against one that is suspect;
+//! - `road`: what is done over a connection for each service: forward, look, release, prove.
+
+mod conn;
+mod road;
+mod seek;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::backoff::Backoff;
+use crate::health::{Cause, Detail};
+use crate::host_key::HostKey;
+use crate::service::Service;
+use crate::status::{Finding, LinkState, LinkStatus, millis};
+use crate::time::Time;
+use conn::Conn;
+pub use road::{Holder, Sighting};
+use road::{Op, Road};
+use seek::Seek;
+
+/// How long the end of a link may take before the agent stops waiting for it.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// A connection that served for less than this was not "up": losing it does not reset the backoff.
+const WAS_UP: Duration = Duration::from_secs(10);
+
+/// How many of its own sessions a home remembers. A session is forgotten by sshd when it ends, so
+/// only the newest can still be half open; a few more cost nothing.
+const REMEMBERED: usize = 16;
+
+/// What a link is to do, and what was known before it began.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The gateway's address, as the configuration has it.
+    pub gateway: String,
+    /// The services to offer there; never empty.
+    pub services: Vec<Service>,
+    /// Whether a plain TCP connect to the gateway says anything (not through a jump host).
+    pub knockable: bool,
+    /// How often to send a heartbeat.
+    pub heartbeat: Duration,
+    /// The sessions that this home recorded as its own.
+    pub sessions: Vec<Session>,
+    /// What the jitter is drawn from; anything that differs between homes.
+    pub seed: u64,
+}
+
+/// Which connection: each dial has a number of its own, never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(u32);
+
+/// An sshd process at the gateway that serves one of this home's connections. The three together
+/// name it for good: process ids come round again, start times and boots do not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Its process id.
+    pub pid: u32,
+    /// When it began, in clock ticks after the gateway's boot (proc(5), field 22 of `stat`).
+    pub start: u64,
+    /// The gateway's boot id.
+    pub boot: String,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Time has passed.
+    Timer,
+    /// A knock came to its end.
+    Knocked(Result<(), Cause>),
+    /// ssh has logged in.
+    Connected(ConnId),
+    /// ssh has ended.
+    Ended(ConnId, Cause),
+    /// The hold answers; and names the sshd that serves this connection, if it can.
+    Held(ConnId, Option<Session>),
+    /// No hold is to be had: the key may not run it, or it ended.
+    HoldRefused(ConnId, Detail),
+    /// A heartbeat was answered.
+    Pong(ConnId, u64),
+    /// Whether the connection has moved data lately.
+    Inspected {
+        /// The connection.
+        conn: ConnId,
+        /// Whether the gateway acknowledged or sent anything within the last second.
+        moving: bool,
+    },
+    /// A forward was granted, or not.
+    Forwarded(ConnId, usize, bool),
+    /// Who holds a service's port.
+    Looked(ConnId, usize, Holder),
+    /// The old session was ended, or not.
+    Released(ConnId, usize, Result<(), Detail>),
+    /// What answers behind a service's port, and which host keys the target shows at home.
+    Seen(ConnId, usize, Sighting, Vec<HostKey>),
+    /// Addresses or routes have changed; these connections' own addresses are gone.
+    NetworkChanged(Vec<ConnId>),
+    /// A person asks to try now.
+    Kick,
+    /// The agent is to end.
+    Stop,
+}
+
+/// What to do. Each is answered by an [`Event`], except for those that say otherwise.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Connect to the gateway's port, and hang up. Answer: `Knocked`. Several may be under way.
+    Knock,
+    /// Run ssh. Answers: `Connected`, then at some time `Ended`; or `Ended` alone.
+    Dial(ConnId),
+    /// End this connection's ssh, TERM and then KILL. Answer: `Ended`, always and soon.
+    Close(ConnId),
+    /// Open the hold. Answer: `Held` or `HoldRefused`.
+    Hold(ConnId),
+    /// Send a heartbeat over the hold. Answer: `Pong`, if all is well.
+    Ping(ConnId, u64),
+    /// See whether the connection moves data. Answer: `Inspected`, at once.
+    Inspect(ConnId),
+    /// Ask for a service's port. Answer: `Forwarded`.
+    Forward(ConnId, usize),
+    /// See who holds a service's port. Answer: `Looked`.
+    Look(ConnId, usize),
+    /// End this session, if it still holds the service's port. Answer: `Released`.
+    Release(ConnId, usize, Session),
+    /// Go through a service's port and see who is there. Answer: `Seen`, within its own deadline.
+    Prove(ConnId, usize),
+    /// Record this session as ours, to outlive the agent. No answer.
+    Remember(Session),
+    /// Tell the person. No answer.
+    Report(Note),
+    /// All has ended; nothing more comes. No answer.
+    Stopped,
+}
+
+/// What a person following the log wants to read.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Note {
+    /// The link stands. After an outage: how long that was.
+    LinkUp {
+        /// From the loss, or from the first suspicion.
+        after: Option<Duration>,
+    },
+    /// The heartbeat is late.
+    Suspect,
+    /// The late answer came before a new connection did.
+    Recovered,
+    /// The link is down, for this reason; or still down, for a new reason.
+    LinkDown(Cause),
+    /// The link waits for a person.
+    LinkHalted(Cause),
+    /// The gateway lets the agent forward, and nothing else.
+    NoHold(Detail),
+    /// A service was proven after it had not been.
+    ServiceUp {
+        /// Which.
+        service: usize,
+        /// From the loss of the road to the proof.
+        after: Option<Duration>,
+    },
+    /// A service is not up, for this reason.
+    ServiceTrouble {
+        /// Which.
+        service: usize,
+        /// Why.
+        cause: Cause,
+    },
+    /// An old session of this home was ended to free the port.
+    TookOver {
+        /// Whose port it was.
+        service: usize,
+        /// The session.
+        session: Session,
+    },
+}
+
+/// The state machine of one link.
+#[derive(Debug)]
+pub struct Link {
+    plan: Plan,
+    backoff: Backoff,
+    /// The connection that carries the services.
+    serving: Option<Conn>,
+    /// What goes on to get one, or a better one.
+    seek: Seek,
+    roads: Vec<Road>,
+    dials: u32,
+    hold_timeouts: u32,
+    life: Life,
+    cause: Option<Cause>,
+    attempt: u32,
+    reconnects: u64,
+    /// When the road was lost or first suspected; cleared when it stands again.
+    down_since: Option<Time>,
+    ever_up: bool,
+    shown: (LinkState, Time),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Running,
+    Draining { until: Time },
+    Stopped,
+}
+
+impl Link {
+    /// A link that has not begun: the first [`Event::Timer`] sets it off.
+    pub fn new(plan: Plan, now: Time) -> Self {
+        Self {
+            backoff: Backoff::new(Duration::from_millis(250), plan.seed),
+            roads: plan.services.iter().map(|_| Road::down(now)).collect(),
+            serving: None,
+            seek: Seek::Waiting { until: now },
+            dials: 0,
+            hold_timeouts: 0,
+            life: Life::Running,
+            cause: None,
+            attempt: 0,
+            reconnects: 0,
+            down_since: None,
+            ever_up: false,
+            shown: (LinkState::Down, now),
+            plan,
+        }
+    }
+
+    /// Takes in what happened, and says what to do.
+    pub fn handle(&mut self, event: Event, now: Time) -> Vec<Action> {
+        let mut out = Vec::new();
+        if self.life == Life::Stopped {
+            return out;
+        }
+        self.take_in(event, now, &mut out);
+        match self.life {
+            Life::Running => self.advance(now, &mut out),
+            Life::Draining { until } => {
+                let all_ended = self.serving.is_none() && self.seek.conn().is_none();
+                if all_ended || now >= until {
+                    self.life = Life::Stopped;
+                    out.push(Action::Stopped);
+                }
+            }
+            Life::Stopped => {}
+        }
+        let state = self.state();
+        if state != self.shown.0 {
+            self.shown = (state, now);
+        }
+        out
+    }
+
+    /// When to send [`Event::Timer`] if nothing else happens. `None` only when all has ended.
+    pub fn next_timer(&self) -> Option<Time> {
+        match self.life {
+            Life::Stopped => None,
+            Life::Draining { until } => Some(until),
+            Life::Running => {
+                let serving = self.serving.as_ref().map(|conn| self.serving_timer(conn));
+                [serving.flatten(), self.seek.next_timer()].into_iter().flatten().min()
+            }
+        }
+    }
+
+    /// The link as `status` shows it.
+    pub fn status(&self, now: Time) -> LinkStatus {
+        let conn = self.serving.as_ref();
+        LinkStatus {
+            gateway: self.plan.gateway.clone(),
+            state: self.shown.0,
+            since_ms: millis(now.since(self.shown.1)),
+            cause: self.cause.as_ref().map(Finding::from),
+            attempt: self.attempt,
+            retry_in_ms: self.seek.waits_until().map(|until| millis(until.since(now))),
+            round_trip_ms: conn
+                .and_then(|conn| conn.liveness.round_trip())
+                .map(|span| span.as_secs_f64() * 1000.0),
+            reconnects: self.reconnects,
+            hold: conn.is_some_and(Conn::is_held),
+            services: self
+                .roads
+                .iter()
+                .zip(&self.plan.services)
+                .map(|(road, service)| road.status(service, now))
+                .collect(),
+        }
+    }
+
+    fn state(&self) -> LinkState {
+        match (&self.life, &self.serving, &self.seek) {
+            (Life::Draining { .. } | Life::Stopped, ..) => LinkState::Draining,
+            (_, Some(conn), _) if !conn.suspect => LinkState::Up,
+            (_, _, Seek::Halted { .. }) => LinkState::Halted,
+            (_, Some(_), _) => LinkState::Suspect,
+            (_, None, Seek::Dialling { .. } | Seek::Holding { .. }) => LinkState::Dialling,
+            (_, None, _) => LinkState::Down,
+        }
+    }
+
+    fn take_in(&mut self, event: Event, now: Time, out: &mut Vec<Action>) {
+        match event {
+            Event::Timer => {}
+            Event::Stop => self.stop(now, out),
+            Event::Ended(id, cause) => self.ended(id, cause, now, out),
+            // Whatever is still under way while draining is only waited for.
+            _ if self.life != Life::Running => {}
+            Event::Knocked(result) => self.knocked(result, now, out),
+            Event::Connected(id) => self.connected(id, now, out),
+            Event::Held(id, session) => self.held(id, session, now, out),
+            Event::HoldRefused(id, detail) => self.hold_refused(id, detail, now, out),
+            Event::Pong(id, sequence) => self.pong(id, sequence, now, out),
+            Event::Inspected { conn, moving } => self.inspected(conn, moving, now, out),
+            Event::NetworkChanged(lost) => self.network_changed(&lost, now, out),
+            Event::Kick => self.kick(now),
+            Event::Forwarded(id, service, granted) => {
+                if self.finish(id, service) == Some(Op::Forward) {
+                    self.forwarded(service, granted, now, out);
+                }
+            }
+            Event::Looked(id, service, holder) => {
+                if self.finish(id, service) == Some(Op::Look) {
+                    self.looked(service, holder, now, out);
+                }
+            }
+            Event::Released(id, service, result) => {
+                if let Some(Op::Release(session)) = self.finish(id, service) {
+                    self.released(service, session, result, now, out);
+                }
+            }
+            Event::Seen(id, service, sighting, expected) => match self.finish(id, service) {
+                Some(Op::Prove) => self.proved(service, sighting, &expected, now, out),
+                Some(Op::Identify(holder)) => {
+                    self.identified(service, holder, sighting, &expected, now, out);
+                }
+                _ => {}
+            },
+        }
+    }
+
+    /// Does all that is due at `now`.
+    fn advance(&mut self, now: Time, out: &mut Vec<Action>) {
+        self.tend_serving(now, out);
+        self.tend_seek(now, out);
+        self.tend_roads(now, out);
+    }
+
+    fn stop(&mut self, now: Time, out: &mut Vec<Action>) {
+        if self.life != Life::Running {
+            return;
+        }
+        self.life = Life::Draining { until: now + DRAIN };
+        let conns = [self.serving.as_ref(), self.seek.conn()];
+        out.extend(conns.into_iter().flatten().map(|conn| Action::Close(conn.id)));
+        for road in &mut self.roads {
+            road.fall(now);
+        }
+    }
+
+    fn is_recorded(&self, session: &Session) -> bool {
+        self.plan.sessions.contains(session)
+    }
+
+    fn remember(&mut self, session: Session, out: &mut Vec<Action>) {
+        if self.is_recorded(&session) {
+            return;
+        }
+        if self.plan.sessions.len() >= REMEMBERED {
+            self.plan.sessions.remove(0);
+        }
+        self.plan.sessions.push(session.clone());
+        out.push(Action::Remember(session));
+    }
+}

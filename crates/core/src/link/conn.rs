@@ -1,0 +1,73 @@
+//! A connection to the gateway: who it is, its hold, its heartbeats, and the one thing that is being
+//! done over it.
+
+use core::time::Duration;
+
+use super::road::Op;
+use super::{Action, ConnId};
+use crate::liveness::Liveness;
+use crate::time::Time;
+
+/// How long one request over the connection may take before the connection itself is given up. A
+/// forward that is granted after we stopped waiting would leave a port open that nobody knows of.
+const REQUEST: Duration = Duration::from_secs(10);
+
+/// One ssh process and what stands on it.
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub id: ConnId,
+    /// When it began to carry the services.
+    pub serving_since: Time,
+    pub hold: Hold,
+    pub liveness: Liveness,
+    /// The heartbeat is late, and nothing moves.
+    pub suspect: bool,
+    /// At most one thing at a time: under a silent cut each request hangs and holds descriptors.
+    pub work: Option<Work>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// Asked for; no answer yet.
+    Asked,
+    /// It answers.
+    Held,
+    /// Not to be had. ssh's own keepalives are the liveness check then.
+    Bare,
+}
+
+#[derive(Debug)]
+pub(super) struct Work {
+    pub service: usize,
+    pub op: Op,
+    pub deadline: Time,
+}
+
+impl Conn {
+    pub fn new(id: ConnId, heartbeat: Duration, now: Time) -> Self {
+        Self {
+            id,
+            serving_since: now,
+            hold: Hold::Asked,
+            liveness: Liveness::new(heartbeat, now),
+            suspect: false,
+            work: None,
+        }
+    }
+
+    pub fn is_held(&self) -> bool {
+        self.hold == Hold::Held
+    }
+
+    /// Begins a piece of work, and gives the action that does it.
+    pub fn begin(&mut self, service: usize, op: Op, now: Time) -> Action {
+        let action = match &op {
+            Op::Forward => Action::Forward(self.id, service),
+            Op::Look => Action::Look(self.id, service),
+            Op::Release(session) => Action::Release(self.id, service, session.clone()),
+            Op::Identify(_) | Op::Prove => Action::Prove(self.id, service),
+        };
+        self.work = Some(Work { service, op, deadline: now + REQUEST });
+        action
+    }
+}

@@ -1,0 +1,464 @@
+//! What is done over a connection for each service: forward, look, release, prove.
+//!
+//! The forward comes first, because it nearly always is granted. If it is refused, the agent looks
+//! who holds the port. A session that this home recorded as its own is ended; any other is first
+//! spoken to through its port, and only one that stays silent is ended: whatever answers is alive,
+//! and a live tunnel, ours or another home's, is never touched.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::conn::{Conn, Work};
+use super::{Action, ConnId, Link, Note, Session};
+use crate::health::{Cause, Detail, Retry};
+use crate::host_key::HostKey;
+use crate::service::Service;
+use crate::status::{Finding, ServiceState, ServiceStatus, millis};
+use crate::time::Time;
+
+/// Between two proofs of a service that is well. Each is a connection to the target and two lines in
+/// its sshd's log; and OpenSSH 9.8 and later bans an address that connects and leaves too often,
+/// which behind a tunnel is everybody's.
+const PROOF_EVERY: Duration = Duration::from_secs(120);
+
+/// Between proofs of a service whose last one failed: at first, and at most.
+const REPROVE_FIRST: Duration = Duration::from_secs(5);
+const REPROVE_MOST: Duration = Duration::from_secs(60);
+
+/// Between attempts at a port that could not be had: at first, and at most.
+const REOPEN_FIRST: Duration = Duration::from_secs(1);
+const REOPEN_MOST: Duration = Duration::from_secs(30);
+
+/// Between attempts at a port behind which a stranger answers: each of them is a connection to the
+/// stranger's server.
+const REOPEN_STRANGER: Duration = Duration::from_secs(60);
+
+/// Between attempts at a port that another live home holds.
+const REOPEN_HALTED: Duration = Duration::from_secs(180);
+
+/// What is being done for a service.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Op {
+    /// Asking for the port.
+    Forward,
+    /// Looking who holds it.
+    Look,
+    /// Ending an old session of ours that holds it.
+    Release(Session),
+    /// Going through the port, to see whether the service answers.
+    Prove,
+    /// Going through the port that somebody else holds, to see who that is.
+    Identify(Holder),
+}
+
+/// Who holds a port at the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// Nobody.
+    Free,
+    /// This very connection.
+    Ourselves,
+    /// An sshd session of our own account.
+    Session(Session),
+    /// A process of another account.
+    Foreign {
+        /// The account's number.
+        uid: u32,
+    },
+    /// A process of our own account that is not an sshd session.
+    Program {
+        /// Its process id.
+        pid: u32,
+        /// Its name.
+        name: Detail,
+    },
+    /// Somebody; who, cannot be told.
+    Unknown(Detail),
+}
+
+/// What was seen at the end of a stream through a service's port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sighting {
+    /// An SSH server, and its host key.
+    HostKey {
+        /// The key.
+        key: HostKey,
+        /// Its fingerprint, as OpenSSH prints it.
+        fingerprint: String,
+    },
+    /// The answer that the service's proof asks for, where that is not a host key.
+    Answer,
+    /// Some other answer.
+    Wrong(Detail),
+    /// The stream was refused, or ended at once.
+    Refused,
+    /// Nothing came before the deadline.
+    Silent,
+}
+
+/// One service's road over the connection that serves.
+#[derive(Debug)]
+pub(super) struct Road {
+    step: Step,
+    /// Proven over this connection.
+    proven: bool,
+    /// The state as shown, and since when.
+    shown: (ServiceState, Time),
+    cause: Option<Cause>,
+    last_proof: Option<Time>,
+    host_key: Option<HostKey>,
+    /// Failures in a row.
+    failures: u32,
+    /// The forward has been tried again after the port was found free, or was freed.
+    last_chance: Option<LastChance>,
+}
+
+/// What the road waits for.
+#[derive(Clone, Debug, PartialEq)]
+enum Step {
+    /// A connection.
+    Down,
+    /// Its turn at `at`; the port is not ours.
+    Shut { at: Time, next: Op },
+    /// The next proof at `at`; the port is ours.
+    Open { at: Time },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum LastChance {
+    LookedFree,
+    Released,
+}
+
+impl Road {
+    pub fn down(now: Time) -> Self {
+        Self {
+            step: Step::Down,
+            proven: false,
+            shown: (ServiceState::Down, now),
+            cause: None,
+            last_proof: None,
+            host_key: None,
+            failures: 0,
+            last_chance: None,
+        }
+    }
+
+    /// The connection is gone, and the port with it.
+    pub fn fall(&mut self, now: Time) {
+        self.step = Step::Down;
+        self.proven = false;
+        self.cause = None;
+        self.failures = 0;
+        self.last_chance = None;
+        self.show(now);
+    }
+
+    /// A new connection is there: the port is to be asked for.
+    pub fn open_at(&mut self, now: Time) {
+        self.fall(now);
+        self.step = Step::Shut { at: now, next: Op::Forward };
+        self.show(now);
+    }
+
+    /// A person asks to try now.
+    pub fn hurry(&mut self, now: Time) {
+        match &mut self.step {
+            Step::Down => {}
+            Step::Shut { at, .. } => *at = now,
+            Step::Open { at } => {
+                if !self.proven {
+                    *at = now;
+                }
+            }
+        }
+    }
+
+    fn due(&self) -> Option<(Time, Op)> {
+        match &self.step {
+            Step::Down => None,
+            Step::Shut { at, next } => Some((*at, next.clone())),
+            Step::Open { at } => Some((*at, Op::Prove)),
+        }
+    }
+
+    fn next(&mut self, next: Op, now: Time) {
+        self.step = Step::Shut { at: now, next };
+    }
+
+    fn show(&mut self, now: Time) {
+        let state = match (&self.step, &self.cause) {
+            (Step::Down, _) => ServiceState::Down,
+            (Step::Shut { .. }, None) => ServiceState::Opening,
+            (Step::Open { .. }, None) if !self.proven => ServiceState::Opening,
+            (Step::Shut { .. }, Some(cause)) if cause.retry() == Retry::Halt => {
+                ServiceState::Halted
+            }
+            (Step::Shut { .. }, Some(_)) => ServiceState::Blocked,
+            (Step::Open { .. }, None) => ServiceState::Up,
+            (Step::Open { .. }, Some(_)) => ServiceState::Unproven,
+        };
+        if state != self.shown.0 {
+            self.shown = (state, now);
+        }
+    }
+
+    pub fn status(&self, service: &Service, now: Time) -> ServiceStatus {
+        ServiceStatus {
+            service: service.clone(),
+            state: self.shown.0,
+            since_ms: millis(now.since(self.shown.1)),
+            cause: self.cause.as_ref().map(Finding::from),
+            last_proof_ms: self.last_proof.map(|at| millis(now.since(at))),
+            host_key: self.host_key.as_ref().map(ToString::to_string),
+        }
+    }
+}
+
+impl Link {
+    /// Begins the most urgent work that is due, if the connection is free for it.
+    pub(super) fn tend_roads(&mut self, now: Time, out: &mut Vec<Action>) {
+        let Some(conn) = self.serving.as_mut().filter(|conn| is_free(conn)) else { return };
+        let due = self.roads.iter().enumerate().filter_map(|(service, road)| {
+            let (at, op) = road.due()?;
+            (at <= now).then_some((urgency(&op), at, service, op))
+        });
+        if let Some((_, _, service, op)) = due.min_by_key(|(urgency, at, ..)| (*urgency, *at)) {
+            out.push(conn.begin(service, op, now));
+        }
+    }
+
+    pub(super) fn serving_timer(&self, conn: &Conn) -> Option<Time> {
+        if conn.suspect {
+            return conn.work.as_ref().map(|work| work.deadline);
+        }
+        let heartbeat = conn.is_held().then(|| conn.liveness.next_timer());
+        let work = match &conn.work {
+            Some(work) => Some(work.deadline),
+            None => self.roads.iter().filter_map(|road| road.due().map(|(at, _)| at)).min(),
+        };
+        [heartbeat, work].into_iter().flatten().min()
+    }
+
+    /// The work that this answer ends, if it was still waited for.
+    pub(super) fn finish(&mut self, id: ConnId, service: usize) -> Option<Op> {
+        let conn = self.serving.as_mut().filter(|conn| conn.id == id)?;
+        let work: Work = conn.work.take_if(|work| work.service == service)?;
+        Some(work.op)
+    }
+
+    pub(super) fn forwarded(
+        &mut self,
+        service: usize,
+        granted: bool,
+        now: Time,
+        out: &mut Vec<Action>,
+    ) {
+        let held = self.serving.as_ref().is_some_and(Conn::is_held);
+        let Some(road) = self.roads.get_mut(service) else { return };
+        if granted {
+            road.last_chance = None;
+            road.cause = None;
+            road.failures = 0;
+            road.step = Step::Open { at: now };
+            road.show(now);
+            return;
+        }
+        match road.last_chance.take() {
+            // Nobody holds it, and still it is refused: that is policy.
+            Some(LastChance::LookedFree) => {
+                self.trouble(service, Cause::ForwardingForbidden, now, out);
+            }
+            Some(LastChance::Released) => {
+                let detail = Detail::new("taken again at once after its holder was ended");
+                self.trouble(service, Cause::PortBusy { detail }, now, out);
+            }
+            None if held => road.next(Op::Look, now),
+            None => {
+                let unknown = Holder::Unknown(Detail::new("this key may not look"));
+                road.next(Op::Identify(unknown), now);
+            }
+        }
+    }
+
+    pub(super) fn looked(
+        &mut self,
+        service: usize,
+        holder: Holder,
+        now: Time,
+        out: &mut Vec<Action>,
+    ) {
+        let ours = matches!(&holder, Holder::Session(session) if self.is_recorded(session));
+        let Some(road) = self.roads.get_mut(service) else { return };
+        match holder {
+            Holder::Free => {
+                road.last_chance = Some(LastChance::LookedFree);
+                road.next(Op::Forward, now);
+            }
+            // An earlier request of this connection was granted after all.
+            Holder::Ourselves => self.forwarded(service, true, now, out),
+            Holder::Session(session) if ours => road.next(Op::Release(session), now),
+            Holder::Program { pid, name } => {
+                self.trouble(service, Cause::PortTakenByProgram { program: name, pid }, now, out);
+            }
+            holder => road.next(Op::Identify(holder), now),
+        }
+    }
+
+    pub(super) fn identified(
+        &mut self,
+        service: usize,
+        holder: Holder,
+        sighting: Sighting,
+        expected: &[HostKey],
+        now: Time,
+        out: &mut Vec<Action>,
+    ) {
+        let seen = match sighting {
+            Sighting::HostKey { key, .. } if expected.contains(&key) => {
+                return self.trouble(service, Cause::AnotherTunnelOfThisHome, now, out);
+            }
+            Sighting::HostKey { fingerprint, .. } => Some(fingerprint),
+            Sighting::Silent => {
+                if let (Holder::Session(session), Some(road)) =
+                    (&holder, self.roads.get_mut(service))
+                {
+                    return road.next(Op::Release(session.clone()), now);
+                }
+                None
+            }
+            Sighting::Answer | Sighting::Wrong(_) | Sighting::Refused => None,
+        };
+        let held = self.serving.as_ref().is_some_and(Conn::is_held);
+        let cause = match (holder, seen) {
+            (Holder::Foreign { uid }, fingerprint) => Cause::PortTakenByUser { uid, fingerprint },
+            (Holder::Session(_), Some(fingerprint)) => Cause::AnotherHome { fingerprint },
+            (Holder::Session(_), None) => Cause::AnotherLiveSession,
+            (_, Some(fingerprint)) => Cause::TakenByAnotherHost { fingerprint },
+            (Holder::Unknown(detail), None) if held => Cause::PortBusy { detail },
+            (_, None) => Cause::ForwardRefused,
+        };
+        self.trouble(service, cause, now, out);
+    }
+
+    pub(super) fn released(
+        &mut self,
+        service: usize,
+        session: Session,
+        result: Result<(), Detail>,
+        now: Time,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(road) = self.roads.get_mut(service) else { return };
+        match result {
+            Ok(()) => {
+                road.last_chance = Some(LastChance::Released);
+                road.next(Op::Forward, now);
+                out.push(Action::Report(Note::TookOver { service, session }));
+            }
+            Err(detail) => self.trouble(service, Cause::TakeoverFailed { detail }, now, out),
+        }
+    }
+
+    pub(super) fn proved(
+        &mut self,
+        service: usize,
+        sighting: Sighting,
+        expected: &[HostKey],
+        now: Time,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(road) = self.roads.get_mut(service) else { return };
+        let cause = match sighting {
+            Sighting::Answer => None,
+            Sighting::HostKey { key, .. } if expected.contains(&key) => {
+                road.host_key = Some(key);
+                None
+            }
+            Sighting::HostKey { .. } if expected.is_empty() => {
+                let detail = Detail::new("something answers, but the target itself does not");
+                Some(Cause::TargetUnproven { detail })
+            }
+            Sighting::HostKey { fingerprint, .. } => {
+                Some(Cause::TakenByAnotherHost { fingerprint })
+            }
+            Sighting::Wrong(detail) => Some(Cause::TargetUnproven { detail }),
+            Sighting::Refused => Some(Cause::TargetRefused),
+            Sighting::Silent => Some(Cause::TargetSilent),
+        };
+        if let Some(cause) = cause {
+            road.proven = false;
+            return self.trouble(service, cause, now, out);
+        }
+        let is_news = !road.proven;
+        road.proven = true;
+        road.cause = None;
+        road.failures = 0;
+        road.last_proof = Some(now);
+        road.step = Step::Open { at: now + PROOF_EVERY };
+        road.show(now);
+        if is_news {
+            let after = self.down_since.map(|since| now.since(since));
+            out.push(Action::Report(Note::ServiceUp { service, after }));
+        }
+        if self.roads.iter().all(|road| road.proven) {
+            self.down_since = None;
+        }
+    }
+
+    /// Notes why a service is not up, tells it if it is news, and rests.
+    fn trouble(&mut self, service: usize, cause: Cause, now: Time, out: &mut Vec<Action>) {
+        let Some(road) = self.roads.get_mut(service) else { return };
+        let is_news = road.cause.as_ref() != Some(&cause);
+        road.rest(cause.clone(), now);
+        if is_news {
+            out.push(Action::Report(Note::ServiceTrouble { service, cause }));
+        }
+    }
+}
+
+impl Road {
+    /// Waits before the next attempt, as the cause asks.
+    fn rest(&mut self, cause: Cause, now: Time) {
+        let doubled = |first: Duration, most: Duration| {
+            first.saturating_mul(1 << self.failures.min(10)).min(most)
+        };
+        self.last_chance = None;
+        self.step = match (&self.step, &cause) {
+            (Step::Open { .. }, _) => Step::Open { at: now + doubled(REPROVE_FIRST, REPROVE_MOST) },
+            (Step::Down, _) => Step::Down,
+            (Step::Shut { .. }, cause) => {
+                let wait = match cause {
+                    Cause::AnotherHome { .. } => REOPEN_HALTED,
+                    Cause::AnotherTunnelOfThisHome
+                    | Cause::AnotherLiveSession
+                    | Cause::TakenByAnotherHost { .. }
+                    | Cause::PortTakenByUser { .. }
+                    | Cause::PortBusy { .. }
+                    | Cause::ForwardRefused => REOPEN_STRANGER,
+                    _ => doubled(REOPEN_FIRST, REOPEN_MOST),
+                };
+                Step::Shut { at: now + wait, next: Op::Forward }
+            }
+        };
+        self.failures = self.failures.saturating_add(1);
+        self.cause = Some(cause);
+        self.show(now);
+    }
+}
+
+fn is_free(conn: &Conn) -> bool {
+    conn.work.is_none() && !conn.suspect
+}
+
+/// Forwards first: they are quick, and a service must not wait for another one's slow proof.
+fn urgency(op: &Op) -> u8 {
+    match op {
+        Op::Forward => 0,
+        Op::Look => 1,
+        Op::Release(_) => 2,
+        Op::Prove => 3,
+        Op::Identify(_) => 4,
+    }
+}

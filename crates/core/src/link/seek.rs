@@ -1,0 +1,403 @@
+//! How a connection is found.
+//!
+//! Knock (a bare TCP connect, staggered, because one SYN that is sent into a cut backs off past the
+//! cut's end), dial at the first knock that succeeds, hold, and only then let the new connection
+//! carry the services. The same happens beside a connection that is suspect; the first of the two
+//! that answers wins.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::conn::{Conn, Hold};
+use super::{Action, ConnId, Life, Link, Note, Session, WAS_UP};
+use crate::health::{Cause, Detail, Retry};
+use crate::time::Time;
+
+/// Between two knocks: with it, a road that heals is noticed within a quarter of a second.
+const KNOCK_EVERY: Duration = Duration::from_millis(250);
+
+/// For how long to knock that often. After it, once a second: 40 bytes, 3.5 MB a day.
+const KNOCK_EAGERLY: Duration = Duration::from_secs(120);
+const KNOCK_PATIENTLY: Duration = Duration::from_secs(1);
+
+/// The longest wait after an attempt that never reached the gateway's sshd.
+const SOON: Duration = Duration::from_secs(1);
+
+/// The longest wait after an attempt that reached it and was turned away: sshd (9.8 and later) and
+/// its guards ban addresses that come too often.
+const GENTLY: Duration = Duration::from_secs(30);
+
+/// Between two probes of a link that waits for a person.
+const HALTED: Duration = Duration::from_secs(300);
+
+/// How long a login may take before knocking goes on beside it; doubled each time that leads to a
+/// new dial, so that a slow gateway gets the time that it needs.
+const PATIENCE: Duration = Duration::from_secs(3);
+const MOST_PATIENCE: Duration = Duration::from_secs(24);
+
+/// How long a login may take at all.
+const LOGIN: Duration = Duration::from_secs(60);
+
+/// How long the hold may take after the login.
+const HOLD: Duration = Duration::from_secs(5);
+
+/// What goes on to get a connection.
+#[derive(Debug)]
+pub(super) enum Seek {
+    /// Nothing: the one that serves is well.
+    Idle,
+    /// Waiting for the next attempt.
+    Waiting { until: Time },
+    /// Knocking.
+    Knocking { since: Time, next: Time },
+    /// ssh is logging in. From `hedge` on, knocking goes on beside it.
+    Dialling { conn: Conn, hedge: Time, hedging: bool, deadline: Time, patience: Duration },
+    /// Logged in; the hold has been asked for.
+    Holding { conn: Conn, deadline: Time },
+    /// Waiting for a person.
+    Halted { until: Time },
+}
+
+impl Seek {
+    pub fn conn(&self) -> Option<&Conn> {
+        match self {
+            Self::Dialling { conn, .. } | Self::Holding { conn, .. } => Some(conn),
+            _ => None,
+        }
+    }
+
+    pub fn next_timer(&self) -> Option<Time> {
+        match self {
+            Self::Idle => None,
+            Self::Waiting { until } | Self::Halted { until } => Some(*until),
+            Self::Knocking { next, .. } => Some(*next),
+            Self::Dialling { hedge, deadline, .. } => Some(*hedge.min(deadline)),
+            Self::Holding { deadline, .. } => Some(*deadline),
+        }
+    }
+
+    pub fn waits_until(&self) -> Option<Time> {
+        match self {
+            Self::Waiting { until } | Self::Halted { until } => Some(*until),
+            _ => None,
+        }
+    }
+
+    fn is_fresh(&self, id: ConnId) -> bool {
+        self.conn().is_some_and(|conn| conn.id == id)
+    }
+}
+
+impl Link {
+    /// Heartbeats of the connection that serves.
+    pub(super) fn tend_serving(&mut self, now: Time, out: &mut Vec<Action>) {
+        let Some(conn) = &mut self.serving else { return };
+        if conn.work.as_ref().is_some_and(|work| now >= work.deadline) {
+            let id = conn.id;
+            out.push(Action::Close(id));
+            self.lost(Cause::HeartbeatLost, now, out);
+            return;
+        }
+        if conn.suspect || !conn.is_held() {
+            return;
+        }
+        if conn.liveness.is_late(now) {
+            let id = conn.id;
+            // The agent answers at once; until then the question itself grants some time.
+            conn.liveness.extend(now);
+            out.push(Action::Inspect(id));
+        } else if let Some(sequence) = conn.liveness.ping_due(now) {
+            out.push(Action::Ping(conn.id, sequence));
+        }
+    }
+
+    pub(super) fn tend_seek(&mut self, now: Time, out: &mut Vec<Action>) {
+        match &mut self.seek {
+            Seek::Idle => {}
+            Seek::Waiting { until } | Seek::Halted { until } => {
+                if now >= *until {
+                    self.seek_now(now, out);
+                }
+            }
+            Seek::Knocking { since, next } => {
+                if now >= *next {
+                    let eager = now.since(*since) < KNOCK_EAGERLY;
+                    *next = now + if eager { KNOCK_EVERY } else { KNOCK_PATIENTLY };
+                    out.push(Action::Knock);
+                }
+            }
+            Seek::Dialling { conn, hedge, hedging, deadline, .. } => {
+                if now >= *deadline {
+                    out.push(Action::Close(conn.id));
+                    self.failed(Cause::LoginTimedOut, now, out);
+                } else if now >= *hedge {
+                    if self.plan.knockable {
+                        *hedge = now + KNOCK_EVERY;
+                        *hedging = true;
+                        out.push(Action::Knock);
+                    } else {
+                        *hedge = *deadline;
+                    }
+                }
+            }
+            Seek::Holding { conn, deadline } => {
+                if now >= *deadline {
+                    let id = conn.id;
+                    self.hold_timeouts += 1;
+                    if self.hold_timeouts >= 2 {
+                        // Twice in a row: not a cut, but an account that swallows what we say.
+                        self.hold_refused(id, Detail::new("no answer"), now, out);
+                    } else {
+                        out.push(Action::Close(id));
+                        self.failed(Cause::LoginTimedOut, now, out);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn knocked(&mut self, result: Result<(), Cause>, now: Time, out: &mut Vec<Action>) {
+        match (&self.seek, result) {
+            (Seek::Knocking { .. }, Ok(())) => self.dial(PATIENCE, now, out),
+            (Seek::Knocking { .. }, Err(cause)) => self.say_why(cause, out),
+            (Seek::Dialling { conn, hedging: true, patience, .. }, Ok(())) => {
+                // The gateway answers a newcomer while our login hangs: the login's packets went
+                // into a cut, and wait for a retransmission that backs off.
+                let patience = (*patience * 2).min(MOST_PATIENCE);
+                out.push(Action::Close(conn.id));
+                self.dial(patience, now, out);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn connected(&mut self, id: ConnId, now: Time, out: &mut Vec<Action>) {
+        if !self.seek.is_fresh(id) {
+            return;
+        }
+        if let Seek::Dialling { conn, .. } = core::mem::replace(&mut self.seek, Seek::Idle) {
+            self.seek = Seek::Holding { conn, deadline: now + HOLD };
+            out.push(Action::Hold(id));
+        }
+    }
+
+    pub(super) fn held(
+        &mut self,
+        id: ConnId,
+        session: Option<Session>,
+        now: Time,
+        out: &mut Vec<Action>,
+    ) {
+        if let Some(conn) = self.serving.as_mut().filter(|conn| conn.id == id) {
+            conn.hold = Hold::Held;
+        } else if self.seek.is_fresh(id) {
+            self.hold_timeouts = 0;
+            self.promote(Hold::Held, now, out);
+        } else {
+            return;
+        }
+        if let Some(session) = session {
+            self.remember(session, out);
+        }
+    }
+
+    pub(super) fn hold_refused(
+        &mut self,
+        id: ConnId,
+        detail: Detail,
+        now: Time,
+        out: &mut Vec<Action>,
+    ) {
+        if let Some(conn) = self.serving.as_mut().filter(|conn| conn.id == id) {
+            if conn.is_held() {
+                // It ended under us: once more, and without it from then on.
+                conn.hold = Hold::Asked;
+                conn.liveness = crate::liveness::Liveness::new(self.plan.heartbeat, now);
+                out.push(Action::Hold(id));
+            } else {
+                conn.hold = Hold::Bare;
+                out.push(Action::Report(Note::NoHold(detail)));
+            }
+        } else if self.seek.is_fresh(id) {
+            self.promote(Hold::Bare, now, out);
+            out.push(Action::Report(Note::NoHold(detail)));
+        }
+    }
+
+    pub(super) fn pong(&mut self, id: ConnId, sequence: u64, now: Time, out: &mut Vec<Action>) {
+        let Some(conn) = self.serving.as_mut().filter(|conn| conn.id == id) else { return };
+        if !conn.liveness.pong(sequence, now) || !conn.suspect {
+            return;
+        }
+        // The old connection answered first: it wins, and keeps its streams.
+        conn.suspect = false;
+        if let Some(fresh) = self.seek.conn() {
+            out.push(Action::Close(fresh.id));
+        }
+        self.seek = Seek::Idle;
+        self.cause = None;
+        self.attempt = 0;
+        self.down_since = None;
+        out.push(Action::Report(Note::Recovered));
+    }
+
+    pub(super) fn inspected(&mut self, id: ConnId, moving: bool, now: Time, out: &mut Vec<Action>) {
+        let Some(conn) = self.serving.as_mut().filter(|conn| conn.id == id) else { return };
+        // Moving: the answer stands in line behind somebody's upload, and its time was extended.
+        if !moving && !conn.suspect && conn.is_held() {
+            self.suspect(now, out);
+        }
+    }
+
+    pub(super) fn network_changed(&mut self, lost: &[ConnId], now: Time, out: &mut Vec<Action>) {
+        if let Some(fresh) = self.seek.conn().map(|conn| conn.id).filter(|id| lost.contains(id)) {
+            out.push(Action::Close(fresh));
+            self.seek = Seek::Waiting { until: now };
+        }
+        match &mut self.serving {
+            Some(conn) if !conn.suspect && lost.contains(&conn.id) => self.suspect(now, out),
+            Some(conn) if !conn.suspect && conn.is_held() => {
+                if let Some(sequence) = conn.liveness.hurry(now) {
+                    out.push(Action::Ping(conn.id, sequence));
+                }
+            }
+            _ => {}
+        }
+        match &mut self.seek {
+            // The wait was for a network that is another one now.
+            Seek::Waiting { until } => *until = now,
+            Seek::Knocking { since, next } => (*since, *next) = (now, now),
+            // One address change makes several of these events; a login that began after the first
+            // of them deserves a moment.
+            Seek::Dialling { hedge, .. } => *hedge = (*hedge).min(now + SOON),
+            Seek::Idle | Seek::Holding { .. } | Seek::Halted { .. } => {}
+        }
+    }
+
+    pub(super) fn kick(&mut self, now: Time) {
+        match &mut self.seek {
+            Seek::Waiting { until } | Seek::Halted { until } => *until = now,
+            Seek::Knocking { since, next } => (*since, *next) = (now, now),
+            Seek::Idle | Seek::Dialling { .. } | Seek::Holding { .. } => {}
+        }
+        for road in &mut self.roads {
+            road.hurry(now);
+        }
+    }
+
+    pub(super) fn ended(&mut self, id: ConnId, cause: Cause, now: Time, out: &mut Vec<Action>) {
+        let draining = self.life != Life::Running;
+        if self.serving.as_ref().is_some_and(|conn| conn.id == id) {
+            if draining {
+                self.serving = None;
+            } else {
+                self.lost(cause, now, out);
+            }
+        } else if self.seek.is_fresh(id) {
+            if draining {
+                self.seek = Seek::Idle;
+            } else {
+                self.failed(cause, now, out);
+            }
+        }
+    }
+
+    fn suspect(&mut self, now: Time, out: &mut Vec<Action>) {
+        if let Some(conn) = &mut self.serving {
+            conn.suspect = true;
+        }
+        self.cause = Some(Cause::HeartbeatLost);
+        self.down_since.get_or_insert(now);
+        out.push(Action::Report(Note::Suspect));
+        self.seek_now(now, out);
+    }
+
+    /// The connection that served is gone.
+    fn lost(&mut self, cause: Cause, now: Time, out: &mut Vec<Action>) {
+        let Some(conn) = self.serving.take() else { return };
+        for road in &mut self.roads {
+            road.fall(now);
+        }
+        self.down_since.get_or_insert(now);
+        let was_up = now.since(conn.serving_since) >= WAS_UP;
+        if was_up {
+            self.backoff.reset();
+        }
+        if matches!(self.seek, Seek::Idle) {
+            if was_up {
+                self.seek_now(now, out);
+            } else {
+                let until = now + self.backoff.next(GENTLY);
+                self.seek = Seek::Waiting { until };
+            }
+        }
+        self.say_why(cause, out);
+    }
+
+    /// An attempt came to nothing.
+    fn failed(&mut self, cause: Cause, now: Time, out: &mut Vec<Action>) {
+        self.seek = match cause.retry() {
+            Retry::Soon => Seek::Waiting { until: now + self.backoff.next(SOON) },
+            Retry::Gently => Seek::Waiting { until: now + self.backoff.next(GENTLY) },
+            Retry::Halt => {
+                out.push(Action::Report(Note::LinkHalted(cause.clone())));
+                self.cause = Some(cause);
+                self.seek = Seek::Halted { until: now + self.backoff.around(HALTED) };
+                return;
+            }
+        };
+        self.say_why(cause, out);
+    }
+
+    /// Keeps the newest reason, and tells it when it is another one.
+    fn say_why(&mut self, cause: Cause, out: &mut Vec<Action>) {
+        let known = self.cause.as_ref().is_some_and(|old| old.kind() == cause.kind());
+        if !known && self.serving.is_none() {
+            out.push(Action::Report(Note::LinkDown(cause.clone())));
+        }
+        self.cause = Some(cause);
+    }
+
+    fn seek_now(&mut self, now: Time, out: &mut Vec<Action>) {
+        if self.plan.knockable {
+            self.seek = Seek::Knocking { since: now, next: now + KNOCK_EVERY };
+            out.push(Action::Knock);
+        } else {
+            self.dial(PATIENCE, now, out);
+        }
+    }
+
+    fn dial(&mut self, patience: Duration, now: Time, out: &mut Vec<Action>) {
+        self.dials += 1;
+        self.attempt += 1;
+        let id = ConnId(self.dials);
+        self.seek = Seek::Dialling {
+            conn: Conn::new(id, self.plan.heartbeat, now),
+            hedge: now + patience,
+            hedging: false,
+            deadline: now + LOGIN,
+            patience,
+        };
+        out.push(Action::Dial(id));
+    }
+
+    /// The new connection takes over.
+    fn promote(&mut self, hold: Hold, now: Time, out: &mut Vec<Action>) {
+        let Seek::Holding { conn, .. } = core::mem::replace(&mut self.seek, Seek::Idle) else {
+            return;
+        };
+        if let Some(old) = self.serving.take() {
+            out.push(Action::Close(old.id));
+        }
+        self.serving = Some(Conn { hold, ..Conn::new(conn.id, self.plan.heartbeat, now) });
+        for road in &mut self.roads {
+            road.open_at(now);
+        }
+        self.reconnects += u64::from(self.ever_up);
+        self.ever_up = true;
+        self.cause = None;
+        self.attempt = 0;
+        let after = self.down_since.map(|since| now.since(since));
+        out.push(Action::Report(Note::LinkUp { after }));
+    }
+}
