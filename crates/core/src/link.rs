@@ -61,6 +61,12 @@ pub struct Plan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(u32);
 
+impl core::fmt::Display for ConnId {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// An sshd process at the gateway that serves one of this home's connections. The three together
 /// name it for good: process ids come round again, start times and boots do not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -141,7 +141,7 @@ impl Target {
 
     /// A service name for a forward that was given without one: `ssh` for the home's own sshd, the
     /// machine's name for the sshd of another one, `port-8080` for the rest.
-    fn suggested_name(&self, port: u16) -> Name {
+    pub fn suggested_name(&self, port: u16) -> Name {
         let host = match self {
             Self::Tcp(_, 22) if self.is_local() => "ssh",
             Self::Tcp(host, 22) if !looks_like_address(host) => host,

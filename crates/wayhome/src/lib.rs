@@ -1,1 +1,11 @@
 //! Wayhome: `ssh home-ubuntu`, from anywhere. See `ARCHITECTURE.md` for the map.
+
+pub mod agent;
+pub mod cli;
+mod command;
+pub mod config;
+pub mod error;
+mod logging;
+pub mod paths;
+pub mod report;
+mod supervise;

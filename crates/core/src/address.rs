@@ -1,0 +1,168 @@
+//! Where a gateway is: `ssh://root@203.0.113.10:22`, or as ssh's command line has it.
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use core::fmt;
+use core::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::service::is_host;
+
+/// The address of a gateway that is a plain sshd.
+///
+/// The host may be an alias of the person's own `~/.ssh/config`; what is not said here is left to
+/// that file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Address {
+    /// The login, if it was given.
+    pub user: Option<String>,
+    /// The host.
+    pub host: String,
+    /// The port, if it was given.
+    pub port: Option<u16>,
+}
+
+/// Why a text is no [`Address`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressError(String);
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl core::error::Error for AddressError {}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let bad = |why: &str| {
+            Err(AddressError(format!(
+                "`{}` {why}; write `root@203.0.113.10`, or `ssh://root@203.0.113.10:22`",
+                text.escape_default()
+            )))
+        };
+        let (is_url, rest) = match text.split_once("://") {
+            Some(("ssh", rest)) => (true, rest.strip_suffix('/').unwrap_or(rest)),
+            Some(_) => return bad("is no `ssh://` address"),
+            None => (false, text),
+        };
+        let (user, place) = match rest.rsplit_once('@') {
+            Some((user, place)) if is_user(user) => (Some(user.to_owned()), place),
+            Some(_) => return bad("has a login name that ssh would not take"),
+            None => (None, rest),
+        };
+        let (host, port) = match split_port(place) {
+            Some((host, port)) if is_url || port.is_none() => (host, port),
+            Some(_) => return bad("has a port, which only the `ssh://` form takes"),
+            None => return bad("has a port that is not a number from 1 to 65535"),
+        };
+        if !is_host(host) {
+            return bad("has no host");
+        }
+        Ok(Self { user, host: host.to_owned(), port })
+    }
+}
+
+/// `host`, `host:port`, `[address]:port`, or a bare IPv6 address.
+fn split_port(place: &str) -> Option<(&str, Option<u16>)> {
+    if let Some(rest) = place.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']')?;
+        return match rest.strip_prefix(':') {
+            Some(port) => Some((host, Some(number(port)?))),
+            None if rest.is_empty() => Some((host, None)),
+            None => None,
+        };
+    }
+    match place.split_once(':') {
+        Some((host, port)) if !port.contains(':') => Some((host, Some(number(port)?))),
+        _ => Some((place, None)),
+    }
+}
+
+fn number(port: &str) -> Option<u16> {
+    port.parse().ok().filter(|port| *port > 0)
+}
+
+/// Whether ssh takes this for a login name on its command line, and no shell could take it for more.
+pub fn is_user(text: &str) -> bool {
+    let good =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+' | '@' | '\\');
+    !text.is_empty() && text.len() <= 255 && !text.starts_with('-') && text.chars().all(good)
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(user) = &self.user {
+            write!(f, "{user}@")?;
+        }
+        match self.port {
+            Some(port) if self.host.contains(':') => write!(f, "[{}]:{port}", self.host),
+            Some(port) => write!(f, "{}:{port}", self.host),
+            None => f.write_str(&self.host),
+        }
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = AddressError;
+
+    fn try_from(text: String) -> Result<Self, AddressError> {
+        text.parse()
+    }
+}
+
+impl From<Address> for String {
+    fn from(address: Address) -> Self {
+        format!("ssh://{address}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn reads_both_forms() {
+        for (text, user, host, port) in [
+            ("root@203.0.113.10", Some("root"), "203.0.113.10", None),
+            ("gw", None, "gw", None),
+            ("ssh://root@203.0.113.10:2200", Some("root"), "203.0.113.10", Some(2200)),
+            ("ssh://gw.example.org/", None, "gw.example.org", None),
+            ("ssh://a@[2001:db8::1]:22", Some("a"), "2001:db8::1", Some(22)),
+            ("a@2001:db8::1", Some("a"), "2001:db8::1", None),
+            ("a@b@gw", Some("a@b"), "gw", None),
+        ] {
+            let address: Address = text.parse().unwrap();
+            assert_eq!(address.user.as_deref(), user, "{text}");
+            assert_eq!((address.host.as_str(), address.port), (host, port), "{text}");
+            let again: Address = String::from(address.clone()).parse().unwrap();
+            assert_eq!(again, address, "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_a_shell_or_ssh_would_take_for_more() {
+        for (text, part) in [
+            ("", "has no host"),
+            ("-oProxyCommand=id", "has no host"),
+            ("root@-x", "has no host"),
+            ("a b@gw", "login name"),
+            ("$(id)@gw", "login name"),
+            ("root@gw;id", "has no host"),
+            ("https://gw", "no `ssh://`"),
+            ("root@gw:22", "only the `ssh://` form"),
+            ("ssh://root@gw:0", "1 to 65535"),
+            ("ssh://root@gw:x", "1 to 65535"),
+        ] {
+            let error = text.parse::<Address>().unwrap_err().to_string();
+            assert!(error.contains(part), "`{text}`: {error}");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The ssh link's hands: the system's own `ssh`, run as a child and spoken to over its control
+//! socket. What to do, and when, is decided in `wayhome_core::link`.
+
+pub mod diagnose;
+pub mod hold;
+pub mod knock;
+pub mod master;
+pub mod mux;
+pub mod pin;
+pub mod proof;
+pub mod script;
+pub mod socket;

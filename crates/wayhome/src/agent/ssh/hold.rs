@@ -1,0 +1,261 @@
+//! The hold: one session at the gateway that answers heartbeats, and looks at and frees ports.
+//!
+//! What runs there is `script::HOLD`; its protocol stands at its head. This side sends one line for
+//! each request and takes the answers in the same order.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::Path;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
+use wayhome_core::health::Detail;
+use wayhome_core::link::{Event, Holder, Session};
+
+use super::mux::{Mux, Opened};
+use super::script;
+
+/// A line of the hold is far shorter. What comes before the greeting (an account's start files may
+/// print anything) is passed over, up to a bound.
+const LONGEST_LINE: u64 = 4096;
+const MOST_NOISE: usize = 1000;
+
+/// What the agent asks of the hold.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// A heartbeat.
+    Ping(u64),
+    /// Who holds this service's port?
+    Look(usize, u16),
+    /// End this session, if it holds this service's port.
+    Release(usize, u16, Session),
+}
+
+/// What the hold answers.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// To a heartbeat.
+    Pong(u64),
+    /// To a look.
+    Looked(usize, Holder),
+    /// To a release.
+    Released(usize, Result<(), Detail>),
+}
+
+/// A hold that has greeted.
+#[derive(Debug)]
+pub struct Held {
+    reader: BufReader<OwnedReadHalf>,
+    writer: OwnedWriteHalf,
+    _session: Opened,
+    /// The sshd that serves our connection, if it could be told.
+    pub own: Option<Session>,
+}
+
+/// Opens the hold over a master's control socket.
+pub async fn open(socket: &Path, ports: &[u16]) -> Result<Held, Detail> {
+    let failed = |error: &dyn std::fmt::Display| Detail::new(&error.to_string());
+    let (ours, theirs) = StdUnixStream::pair().map_err(|e| failed(&e))?;
+    ours.set_nonblocking(true).map_err(|e| failed(&e))?;
+    let theirs = OwnedFd::from(theirs);
+    let null: OwnedFd =
+        std::fs::OpenOptions::new().write(true).open("/dev/null").map_err(|e| failed(&e))?.into();
+    let mux = Mux::connect(socket).await.map_err(|e| failed(&e))?;
+    let stdio = [theirs.as_fd(), theirs.as_fd(), null.as_fd()];
+    let session = mux.session(&script::command(ports), stdio).await.map_err(|e| failed(&e))?;
+    // Only ssh may hold this end now, or we would never see it close.
+    drop(theirs);
+    let (reader, mut writer) = UnixStream::from_std(ours).map_err(|e| failed(&e))?.into_split();
+    let mut reader = BufReader::new(reader);
+    let hello = format!("{}{}\n", script::HOLD, script::END);
+    writer.write_all(hello.as_bytes()).await.map_err(|e| failed(&e))?;
+    let mut last = String::new();
+    for _ in 0..MOST_NOISE {
+        match line(&mut reader).await.map_err(|e| failed(&e))? {
+            Some(text) => {
+                if let Some(greeting) = text.strip_prefix("wayhome-hold 1 ") {
+                    return Ok(Held { reader, writer, _session: session, own: own(greeting) });
+                }
+                last = text;
+            }
+            None => break,
+        }
+    }
+    let said = if last.is_empty() { "the session ended at once" } else { &last };
+    Err(Detail::new(said))
+}
+
+impl Held {
+    /// Serves requests until one side ends; gives the reason.
+    pub async fn serve(
+        mut self,
+        mut requests: mpsc::Receiver<Request>,
+        events: &mpsc::Sender<Event>,
+        event: impl Fn(Answer) -> Event,
+    ) -> Detail {
+        let boot = self.own.take().map(|own| own.boot).unwrap_or_default();
+        let mut waiting = VecDeque::new();
+        loop {
+            tokio::select! {
+                answer = line(&mut self.reader) => match answer {
+                    Ok(Some(text)) => {
+                        let Some(request) = waiting.pop_front() else {
+                            return Detail::new("it answered what was not asked");
+                        };
+                        match parse(&request, &text, &boot) {
+                            Some(answer) => {
+                                // The link ends before its hold does.
+                                let _ = events.send(event(answer)).await;
+                            }
+                            None => return Detail::new(&format!("it answered `{text}`")),
+                        }
+                    }
+                    Ok(None) => return Detail::new("it ended"),
+                    Err(error) => return Detail::new(&error.to_string()),
+                },
+                request = requests.recv() => {
+                    let Some(request) = request else { return Detail::new("closed") };
+                    if let Err(error) = self.writer.write_all(text(&request).as_bytes()).await {
+                        return Detail::new(&error.to_string());
+                    }
+                    waiting.push_back(request);
+                }
+            }
+        }
+    }
+}
+
+fn text(request: &Request) -> String {
+    match request {
+        Request::Ping(sequence) => format!("ping {sequence}\n"),
+        Request::Look(_, port) => format!("look {port}\n"),
+        Request::Release(_, port, session) => {
+            format!("release {port} {} {}\n", session.pid, session.start)
+        }
+    }
+}
+
+/// Reads an answer. `None` if it is no answer to this request.
+fn parse(request: &Request, text: &str, boot: &str) -> Option<Answer> {
+    let words: Vec<&str> = text.split(' ').collect();
+    match request {
+        Request::Ping(sequence) => {
+            (words.as_slice() == ["pong", &sequence.to_string()]).then_some(Answer::Pong(*sequence))
+        }
+        Request::Look(service, port) => match words.as_slice() {
+            ["look", for_port, rest @ ..] if *for_port == port.to_string() => {
+                Some(Answer::Looked(*service, holder(rest, boot)))
+            }
+            _ => None,
+        },
+        Request::Release(service, port, _) => match words.as_slice() {
+            ["release", for_port, verdict, rest @ ..] if *for_port == port.to_string() => {
+                let result = match *verdict {
+                    "released" | "free" => Ok(()),
+                    _ => Err(Detail::new(&rest.join(" "))),
+                };
+                Some(Answer::Released(*service, result))
+            }
+            _ => None,
+        },
+    }
+}
+
+fn holder(words: &[&str], boot: &str) -> Holder {
+    let unknown = || Holder::Unknown(Detail::new(&words.join(" ")));
+    match words {
+        ["free"] => Holder::Free,
+        ["self", ..] => Holder::Ourselves,
+        ["sshd", pid, start, ..] => match (pid.parse(), start.parse()) {
+            (Ok(pid), Ok(start)) => Holder::Session(Session { pid, start, boot: boot.to_owned() }),
+            _ => unknown(),
+        },
+        ["foreign", uid, ..] => {
+            uid.parse().map_or_else(|_| unknown(), |uid| Holder::Foreign { uid })
+        }
+        ["program", pid, name, ..] => match pid.parse() {
+            Ok(pid) => Holder::Program { pid, name: Detail::new(name) },
+            Err(_) => unknown(),
+        },
+        _ => unknown(),
+    }
+}
+
+/// The sshd of this connection, from the greeting.
+fn own(greeting: &str) -> Option<Session> {
+    let field = |key: &str| {
+        let mut words = greeting.split(' ');
+        words.find_map(|word| word.strip_prefix(key)?.strip_prefix('=')).filter(|text| *text != "-")
+    };
+    Some(Session {
+        pid: field("pid")?.parse().ok()?,
+        start: field("start")?.parse().ok()?,
+        boot: field("boot").filter(|boot| boot.len() <= 64)?.to_owned(),
+    })
+}
+
+/// A line without its end; `None` at the end of the stream.
+async fn line(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Option<String>> {
+    let mut bytes = Vec::new();
+    let read = reader.take(LONGEST_LINE).read_until(b'\n', &mut bytes).await?;
+    if read == 0 {
+        return Ok(None);
+    }
+    Ok(Some(String::from_utf8_lossy(&bytes).trim_end().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOOT: &str = "0f1e";
+
+    fn looked(text: &str) -> Option<Holder> {
+        match parse(&Request::Look(0, 2222), text, BOOT)? {
+            Answer::Looked(0, holder) => Some(holder),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn reads_the_greeting() {
+        let own = own("pid=12 start=345 boot=0f1e uid=0 user=root gate=0 ports=2222").unwrap();
+        assert_eq!((own.pid, own.start, own.boot.as_str()), (12, 345, BOOT));
+        assert_eq!(super::own("pid=- start=- boot=- uid=0 user=root gate=0 ports=2222"), None);
+    }
+
+    #[test]
+    fn reads_who_holds_a_port() {
+        let session = Session { pid: 7, start: 9, boot: BOOT.into() };
+        assert_eq!(looked("look 2222 free"), Some(Holder::Free));
+        assert_eq!(looked("look 2222 self 127.0.0.1"), Some(Holder::Ourselves));
+        assert_eq!(looked("look 2222 sshd 7 9 fd 127.0.0.1,::1"), Some(Holder::Session(session)));
+        assert_eq!(looked("look 2222 foreign 1001 127.0.0.1"), Some(Holder::Foreign { uid: 1001 }));
+        let program = Holder::Program { pid: 5, name: "nc".into() };
+        assert_eq!(looked("look 2222 program 5 nc 127.0.0.1"), Some(program));
+        assert!(matches!(looked("look 2222 unknown hidepid ::1"), Some(Holder::Unknown(_))));
+        assert!(matches!(looked("look 2222 sshd x y"), Some(Holder::Unknown(_))));
+        assert_eq!(looked("look 2223 free"), None, "another port's answer");
+        assert_eq!(looked("pong 2222"), None);
+    }
+
+    #[test]
+    fn reads_the_other_answers() {
+        assert!(matches!(parse(&Request::Ping(3), "pong 3", BOOT), Some(Answer::Pong(3))));
+        assert!(parse(&Request::Ping(3), "pong 4", BOOT).is_none());
+        let release = Request::Release(1, 2222, Session { pid: 7, start: 9, boot: BOOT.into() });
+        assert_eq!(text(&release), "release 2222 7 9\n");
+        let result = |said| match parse(&release, said, BOOT) {
+            Some(Answer::Released(1, result)) => Some(result),
+            _ => None,
+        };
+        assert_eq!(result("release 2222 released"), Some(Ok(())));
+        assert_eq!(result("release 2222 free"), Some(Ok(())));
+        assert_eq!(result("release 2222 refused foreign-uid"), Some(Err("foreign-uid".into())));
+        assert_eq!(result("hello"), None);
+    }
+}

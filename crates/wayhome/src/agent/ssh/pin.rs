@@ -1,0 +1,192 @@
+//! The gateway's pinned host key, and the first contact.
+//!
+//! ssh itself fetches the key, through the person's own jump hosts and proxies, and has checked by
+//! then that the server holds its private half; no login is tried. The person sees the fingerprint
+//! and decides. A pin that exists is never changed here.
+
+use std::fs;
+use std::io::{self, BufRead, Write};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use wayhome_core::host_key::HostKey;
+use wayhome_core::known_hosts::{KnownHost, known_hosts_name};
+
+use super::{diagnose, master, proof};
+use crate::config::Gateway;
+use crate::error::{Failure, Outcome};
+use crate::paths;
+
+/// How a first contact is decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstContact {
+    /// Show the fingerprint and ask at the terminal.
+    Ask,
+    /// Pin what is there (`--accept-new`).
+    Accept,
+}
+
+/// What a first contact came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pinned {
+    /// The pin was there.
+    Before,
+    /// The key was pinned now: its fingerprint, and why it was trusted.
+    Now(String, &'static str),
+}
+
+/// Makes sure that a gateway's key is pinned.
+pub async fn ensure(gateway: &Gateway, first: FirstContact) -> Outcome<Pinned> {
+    let name = pinned_name(gateway).await?;
+    let file = &gateway.known_hosts;
+    if !keys_of(&read_pins(file)?, &name).is_empty() {
+        return Ok(Pinned::Before);
+    }
+    let key = fetch(gateway).await?;
+    let fingerprint = proof::fingerprint(&key).await;
+    let trusted = if known_to_the_person(&name, &key)? {
+        "your own known_hosts has it"
+    } else if first == FirstContact::Accept {
+        "accepted unseen, as `--accept-new` says"
+    } else {
+        ask(gateway, &key, &fingerprint)?;
+        "you said so"
+    };
+    let mut text = read_pins(file)?;
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text.push_str(&format!("{name} {key}\n"));
+    if let Some(dir) = file.parent() {
+        paths::private_dir_if_missing(dir)?;
+    }
+    paths::write_private(file, text.as_bytes()).map_err(|error| {
+        Failure::new(format!("the pin cannot be written to `{}`", file.display())).because(&error)
+    })?;
+    Ok(Pinned::Now(fingerprint, trusted))
+}
+
+/// The pinned keys of a gateway, for whoever writes configurations for laptops.
+pub async fn keys(gateway: &Gateway) -> Outcome<Vec<HostKey>> {
+    let name = pinned_name(gateway).await?;
+    Ok(keys_of(&read_pins(&gateway.known_hosts)?, &name))
+}
+
+/// The name under which ssh looks a gateway up: its alias, or its host and port.
+async fn pinned_name(gateway: &Gateway) -> Outcome<String> {
+    let (host, port, alias) = resolved(gateway).await?;
+    Ok(alias.unwrap_or_else(|| known_hosts_name(&host, port)))
+}
+
+/// Host, port and `HostKeyAlias` as the person's ssh configuration has them for a gateway.
+pub async fn resolved(gateway: &Gateway) -> Outcome<(String, u16, Option<String>)> {
+    let mut command = master::ssh(gateway, &gateway.known_hosts);
+    command.arg("-G");
+    master::destination(&mut command, gateway);
+    let output = command.output().await.map_err(|error| not_run(&error))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let value = |key: &str| {
+        let found = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+        found.map(str::to_owned)
+    };
+    let port = value("port").and_then(|port| port.parse().ok());
+    match (value("hostname"), port) {
+        (Some(host), Some(port)) => Ok((host, port, value("hostkeyalias"))),
+        _ => Err(Failure::new(format!("ssh does not take the gateway `{}`", gateway.address))
+            .because(&io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+            .hint("run `ssh -G` with it by hand; your ssh configuration may have an error")),
+    }
+}
+
+fn not_run(error: &io::Error) -> Failure {
+    Failure::new("`ssh` cannot be run")
+        .because(error)
+        .hint("install OpenSSH's client (Debian: `openssh-client`)")
+}
+
+fn read_pins(file: &Path) -> Outcome<String> {
+    match fs::read_to_string(file) {
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => {
+            Err(Failure::usage(format!("the pins in `{}` cannot be read", file.display()))
+                .because(&error))
+        }
+    }
+}
+
+fn keys_of(pins: &str, name: &str) -> Vec<HostKey> {
+    let known = pins.lines().filter_map(|line| KnownHost::parse_line(line).ok()?);
+    known
+        .filter(|known| known.marker.is_none() && known.lists(name))
+        .map(|known| known.key)
+        .collect()
+}
+
+/// Lets ssh connect and learn the key into an empty file.
+async fn fetch(gateway: &Gateway) -> Outcome<HostKey> {
+    let failed = |error: &io::Error| Failure::new("no temporary file can be made").because(error);
+    let folder = tempfile::tempdir().map_err(|e| failed(&e))?;
+    let learned: PathBuf = folder.path().join("known_hosts");
+    let mut command = master::ssh(gateway, &learned);
+    for option in [
+        "StrictHostKeyChecking=accept-new",
+        "HashKnownHosts=no",
+        "PreferredAuthentications=none",
+        "ControlMaster=no",
+        "ConnectTimeout=20",
+    ] {
+        command.arg("-o").arg(option);
+    }
+    command.args(["-S", "none", "-N", "-T"]).stdout(Stdio::null()).stderr(Stdio::piped());
+    master::destination(&mut command, gateway);
+    let output = command.output().await.map_err(|error| not_run(&error))?;
+    let text = fs::read_to_string(&learned).unwrap_or_default();
+    let key = text.lines().find_map(|line| KnownHost::parse_line(line).ok()?);
+    key.map(|known| known.key).ok_or_else(|| {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let lines: Vec<String> = said.lines().map(str::to_owned).collect();
+        let cause = diagnose::ended(&lines);
+        Failure::new(format!("the gateway `{}` did not show its host key", gateway.address))
+            .because(&io::Error::other(cause.to_string()))
+            .hint(cause.remedy())
+    })
+}
+
+/// Whether the person has this very key for this very name already.
+fn known_to_the_person(name: &str, key: &HostKey) -> Outcome<bool> {
+    let files =
+        [paths::home()?.join(".ssh/known_hosts"), PathBuf::from("/etc/ssh/ssh_known_hosts")];
+    Ok(files.iter().any(|file| {
+        let pins = fs::read_to_string(file).unwrap_or_default();
+        keys_of(&pins, name).contains(key)
+    }))
+}
+
+/// Asks at the terminal, not at standard input, which may be a script.
+fn ask(gateway: &Gateway, key: &HostKey, fingerprint: &str) -> Outcome {
+    let unpinned = || {
+        Failure::usage(format!("the gateway `{}` is new: its host key is not pinned", gateway.address))
+            .hint(format!(
+                "compare {fingerprint} with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` at the gateway, then run this in a terminal, or with `--accept-new`"
+            ))
+    };
+    let terminal = fs::OpenOptions::new().read(true).write(true).open("/dev/tty");
+    let Ok(mut terminal) = terminal else { return Err(unpinned()) };
+    let question = format!(
+        "The gateway {} is new here. Its {} host key is\n  {fingerprint}\n\
+         At the gateway, `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` shows the same if it is the right one.\n\
+         Pin it and go on? (yes/no) ",
+        gateway.address,
+        key.algorithm().as_str(),
+    );
+    let mut answer = String::new();
+    let asked = terminal
+        .write_all(question.as_bytes())
+        .and_then(|()| io::BufReader::new(&terminal).read_line(&mut answer));
+    match asked {
+        Ok(_) if matches!(answer.trim(), "yes" | "y") => Ok(()),
+        Ok(_) => Err(Failure::new("the gateway's host key was not pinned, so nothing was dialled")),
+        Err(_) => Err(unpinned()),
+    }
+}

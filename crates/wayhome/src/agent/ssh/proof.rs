@@ -1,0 +1,242 @@
+//! Proof: what answers behind a service's port, seen from the gateway through the link.
+//!
+//! For `ssh` that is a host key, as `ssh-keyscan` reads it: a banner would not do, since a stranger's
+//! sshd has one too. `ssh-keyscan` is given a port of its own on our loopback, and the one connection
+//! that it makes there is handed to ssh as it is, which joins it to the service's port at the
+//! gateway. The same program reads the target directly, at home, for the key to be expected.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixStream};
+use tokio::process::Command;
+use tokio::time::timeout;
+use wayhome_core::health::Detail;
+use wayhome_core::host_key::HostKey;
+use wayhome_core::known_hosts::KnownHost;
+use wayhome_core::link::Sighting;
+use wayhome_core::service::{ProofKind, Service, Target};
+
+use super::mux::{Mux, MuxError, Opened};
+use crate::supervise;
+
+/// How long a proof may take. Under a silent cut it would hang without limit.
+const DEADLINE: Duration = Duration::from_secs(4);
+
+/// How long a connection must stay open to count as held: a refusal by the target comes within a
+/// round trip.
+const HELD: Duration = Duration::from_millis(300);
+
+/// The types that sshd may have, in the order in which they are asked for. One is enough.
+const TYPES: [&str; 3] = ["ed25519", "ecdsa", "rsa"];
+
+/// The keys that each service's target showed when it was read directly.
+#[derive(Debug, Default)]
+pub struct Expected {
+    keys: Vec<HostKey>,
+}
+
+impl Expected {
+    /// What answers behind a service's port, and what should.
+    pub async fn prove(&mut self, socket: &Path, service: &Service) -> (Sighting, Vec<HostKey>) {
+        if service.proof != ProofKind::Ssh {
+            let sighting = match timeout(DEADLINE, speak(socket, service)).await {
+                Ok(sighting) => sighting,
+                Err(_) => Sighting::Silent,
+            };
+            return (sighting, Vec::new());
+        }
+        if self.keys.is_empty() {
+            self.keys = read_target(&service.target, false).await;
+        }
+        let first = self.keys.first().map(|key| scan_type(key.algorithm().as_str()));
+        let sighting = scan_through(socket, service.port, first.unwrap_or("ed25519")).await;
+        if let Sighting::HostKey { key, .. } = &sighting
+            && !self.keys.contains(key)
+        {
+            // Before this is called a stranger: the target's own key may have been renewed.
+            self.keys = read_target(&service.target, false).await;
+        }
+        (sighting, self.keys.clone())
+    }
+}
+
+/// The host keys that a target shows when it is asked directly: all of them, or the first.
+pub async fn read_target(target: &Target, all: bool) -> Vec<HostKey> {
+    let Target::Tcp(host, port) = target else { return Vec::new() };
+    let mut keys = Vec::new();
+    for kind in TYPES {
+        let Ok(output) = keyscan(host, *port, kind).output().await else { return keys };
+        keys.extend(keys_in(&output));
+        if !all && !keys.is_empty() {
+            break;
+        }
+    }
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
+/// Reads a host key through a service's port at the gateway.
+async fn scan_through(socket: &Path, port: u16, kind: &str) -> Sighting {
+    match timeout(DEADLINE, try_scan(socket, port, kind)).await {
+        Ok(Ok(sighting)) => sighting,
+        Ok(Err(ProofError::Refused)) => Sighting::Refused,
+        Ok(Err(ProofError::Failed(why))) => Sighting::Wrong(why),
+        Err(_) => Sighting::Silent,
+    }
+}
+
+enum ProofError {
+    /// The gateway, or the target behind it, takes no connection.
+    Refused,
+    Failed(Detail),
+}
+
+impl From<io::Error> for ProofError {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(Detail::new(&error.to_string()))
+    }
+}
+
+impl From<MuxError> for ProofError {
+    fn from(error: MuxError) -> Self {
+        match error {
+            MuxError::Refused(_) => Self::Refused,
+            other => Self::Failed(Detail::new(&other.to_string())),
+        }
+    }
+}
+
+async fn try_scan(socket: &Path, port: u16, kind: &str) -> Result<Sighting, ProofError> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let mut scan = keyscan("127.0.0.1", listener.local_addr()?.port(), kind);
+    let scan = scan.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let (stream, _) = listener.accept().await?;
+    // Whoever came first came through; nobody else does.
+    drop(listener);
+    let stream = stream.into_std()?;
+    let _opened = Mux::connect(socket).await?.stream("127.0.0.1", port, stream.as_fd()).await?;
+    drop(stream);
+    let output = scan.wait_with_output().await?;
+    if let Some(key) = keys_in(&output).into_iter().next() {
+        let fingerprint = fingerprint(&key).await;
+        return Ok(Sighting::HostKey { key, fingerprint });
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    if said.contains("SSH-2.0") || String::from_utf8_lossy(&output.stdout).contains("SSH-2.0") {
+        return Ok(Sighting::Wrong(Detail::new(
+            "an SSH server without a key of the expected type",
+        )));
+    }
+    Ok(Sighting::Refused)
+}
+
+/// Speaks to a service that is no SSH server.
+async fn speak(socket: &Path, service: &Service) -> Sighting {
+    match try_speak(socket, service).await {
+        Ok(sighting) => sighting,
+        Err(ProofError::Refused) => Sighting::Refused,
+        Err(ProofError::Failed(why)) => Sighting::Wrong(why),
+    }
+}
+
+async fn try_speak(socket: &Path, service: &Service) -> Result<Sighting, ProofError> {
+    let (mut stream, _opened) = open_stream(socket, service.port).await?;
+    let (hello, wanted): (&[u8], fn(&[u8]) -> bool) = match service.proof {
+        ProofKind::Http => {
+            (b"HEAD / HTTP/1.0\r\nConnection: close\r\n\r\n", |answer| answer.starts_with(b"HTTP/"))
+        }
+        ProofKind::Tls => (TLS_HELLO, is_tls_record),
+        ProofKind::Hold | ProofKind::Ssh => {
+            let mut byte = [0];
+            return Ok(match timeout(HELD, stream.read(&mut byte)).await {
+                Ok(Ok(0) | Err(_)) => Sighting::Refused,
+                // A server that speaks first is as good as one that waits.
+                Ok(Ok(_)) | Err(_) => Sighting::Answer,
+            });
+        }
+    };
+    stream.write_all(hello).await?;
+    let mut answer = vec![0; 16];
+    let read = stream.read(&mut answer).await?;
+    answer.truncate(read);
+    Ok(match read {
+        0 => Sighting::Refused,
+        _ if wanted(&answer) => Sighting::Answer,
+        _ => Sighting::Wrong(Detail::new(&format!("it began with `{}`", answer.escape_ascii()))),
+    })
+}
+
+/// A stream from here to a port of the gateway's loopback.
+async fn open_stream(socket: &Path, port: u16) -> Result<(UnixStream, Opened), ProofError> {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let opened = Mux::connect(socket).await?.stream("127.0.0.1", port, theirs.as_fd()).await?;
+    drop(theirs);
+    Ok((UnixStream::from_std(ours)?, opened))
+}
+
+/// A ClientHello of TLS 1.2 without extensions (RFC 5246, 7.4.1.2), its random all zero. Every TLS
+/// server answers it, if only with an alert that it wants a newer version; we read no further.
+const TLS_HELLO: &[u8] = &[
+    0x16, 0x03, 0x01, 0x00, 0x2f, // a handshake record of 47 bytes
+    0x01, 0x00, 0x00, 0x2b, // a ClientHello of 43 bytes
+    0x03, 0x03, // TLS 1.2
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0x00, // no session
+    0x00, 0x04, 0xc0, 0x2f, 0x00, 0x2f, // two common suites
+    0x01, 0x00, // no compression
+];
+
+/// A handshake record, or an alert (RFC 8446, 5.1).
+fn is_tls_record(answer: &[u8]) -> bool {
+    matches!(answer, [0x15 | 0x16, 0x03, ..])
+}
+
+fn keyscan(host: &str, port: u16, kind: &str) -> Command {
+    let mut command = supervise::command("ssh-keyscan");
+    command.args(["-T", "4", "-t", kind, "-p", &port.to_string(), "--", host]);
+    command.env("LC_ALL", "C").stderr(Stdio::null());
+    command
+}
+
+fn keys_in(output: &Output) -> Vec<HostKey> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines = text.lines().take(16).filter_map(|line| KnownHost::parse_line(line).ok()?);
+    lines.map(|known| known.key).collect()
+}
+
+fn scan_type(algorithm: &str) -> &'static str {
+    match algorithm {
+        "ssh-rsa" => "rsa",
+        text if text.contains("ecdsa") => "ecdsa",
+        _ => "ed25519",
+    }
+}
+
+/// A key's fingerprint, as OpenSSH prints it.
+pub async fn fingerprint(key: &HostKey) -> String {
+    let computed = async {
+        let mut child = supervise::command("ssh-keygen")
+            .args(["-l", "-f", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(format!("{key}\n").as_bytes()).await?;
+        }
+        let output = child.wait_with_output().await?;
+        Ok::<_, io::Error>(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let text = computed.await.unwrap_or_default();
+    match text.split(' ').find(|word| word.starts_with("SHA256:")) {
+        Some(fingerprint) => fingerprint.to_owned(),
+        None => key.to_string(),
+    }
+}

@@ -1,0 +1,39 @@
+//! The command line: which command was meant, and how it ends.
+
+use clap::{Parser, Subcommand};
+
+use crate::command;
+use crate::error::Outcome;
+use crate::logging;
+
+/// `ssh home-ubuntu`, from anywhere, and it always works.
+///
+/// A machine behind NAT dials out to a public gateway and keeps that road open; a laptop reaches it
+/// through the gateway. `wayhome try` shows all of it on this machine alone.
+#[derive(Debug, Parser)]
+#[command(name = "wayhome", version, max_term_width = 100)]
+pub struct Cli {
+    /// Say more; twice: everything, with what ssh says.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Say only what went wrong.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Agent(command::agent::Args),
+    Status(command::status::Args),
+}
+
+/// Runs the command that the arguments name. Gives the exit code of one that ran.
+pub fn run(cli: Cli) -> Outcome<u8> {
+    logging::start(cli.verbose, cli.quiet);
+    match cli.command {
+        Command::Agent(args) => command::agent::run(args),
+        Command::Status(args) => command::status::run(&args),
+    }
+}

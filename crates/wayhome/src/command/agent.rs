@@ -1,0 +1,86 @@
+//! `wayhome agent`
+
+use std::path::PathBuf;
+
+use wayhome_core::address::Address;
+use wayhome_core::name::Name;
+use wayhome_core::service::Service;
+
+use crate::agent;
+use crate::agent::ssh::pin::FirstContact;
+use crate::config::{Arguments, Config};
+use crate::error::{Failure, Outcome};
+
+/// The daemon at home: dials out to each gateway, and keeps the road open.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Run(Box<Run>),
+}
+
+/// Runs the agent in the foreground, until ^C or TERM.
+///
+/// What it takes is what `ssh -R` takes; or a configuration file.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  wayhome agent run root@203.0.113.10 -R 2222:localhost:22 -i ~/.ssh/id_ed25519"
+)]
+struct Run {
+    /// The gateway: `user@host`, `ssh://user@host:port`, or a `Host` of your ~/.ssh/config.
+    #[arg(value_name = "GATEWAY", required_unless_present = "config")]
+    address: Option<Address>,
+    /// A forward, as ssh has it: PORT:HOST:HOSTPORT. Repeats. It listens on the gateway's loopback.
+    #[arg(short = 'R', value_name = "FORWARD", value_parser = Service::from_forward)]
+    forwards: Vec<Service>,
+    /// The private key to log in with.
+    #[arg(short, long, value_name = "FILE")]
+    identity: Option<PathBuf>,
+    /// The file with the gateway's pinned host key.
+    #[arg(long, value_name = "FILE")]
+    known_hosts: Option<PathBuf>,
+    /// The home's name; this machine's host name if not given.
+    #[arg(long)]
+    name: Option<Name>,
+    /// Allow a forward whose bind address is not loopback: it is open to the whole internet.
+    #[arg(long)]
+    public: bool,
+    /// Read all of it from this file instead.
+    #[arg(short, long, value_name = "FILE",
+        conflicts_with_all = ["address", "forwards", "identity", "known_hosts", "name", "public"])]
+    config: Option<PathBuf>,
+    /// Pin a new gateway's host key without asking. For scripts: whoever answers first is trusted.
+    #[arg(long)]
+    accept_new: bool,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Outcome<u8> {
+    let Command::Run(run) = args.command;
+    let first = if run.accept_new { FirstContact::Accept } else { FirstContact::Ask };
+    let config = match &run.config {
+        Some(file) => Config::from_file(file)?,
+        None => Config::from_arguments(Arguments {
+            address: run.address,
+            forwards: run.forwards,
+            identity: run.identity,
+            known_hosts: run.known_hosts,
+            name: run.name,
+            public: run.public,
+        })?,
+    };
+    runtime()?.block_on(agent::run(config, first)).map(|()| 0)
+}
+
+/// The runtime of all commands: one thread. `supervise` relies on it, and a second one would cost
+/// memory that an agent at rest does not need.
+pub fn runtime() -> Outcome<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new("the runtime cannot be started").because(&error))
+}

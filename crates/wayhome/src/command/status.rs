@@ -1,0 +1,159 @@
+//! `wayhome status`
+
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use wayhome_core::name::Name;
+use wayhome_core::status::{LinkState, LinkStatus, ServiceState, ServiceStatus, Snapshot};
+
+use crate::agent::control::{self, Asked};
+use crate::command::agent::runtime;
+use crate::error::{Failure, Outcome, USAGE};
+use crate::{paths, report};
+
+/// How the roads are: for each gateway and service the state, since when, and why.
+///
+/// "up" means proven, end to end, and when; never that a process runs.
+/// Exit code: 0 if all is up, 1 if not, 2 if that cannot be told.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Print JSON, for scripts.
+    #[arg(long)]
+    json: bool,
+    /// Only the agent with this name.
+    #[arg(long)]
+    name: Option<Name>,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Outcome<u8> {
+    let sockets = match &args.name {
+        Some(name) => vec![control::socket_path(&paths::runtime_dir()?, name)],
+        None => control::sockets()?,
+    };
+    if sockets.is_empty() {
+        return Err(Failure::usage("no agent of yours runs on this machine")
+            .hint("start one: `wayhome agent run`; an agent of root's is seen by root only"));
+    }
+    let runtime = runtime()?;
+    let mut snapshots = Vec::new();
+    for socket in &sockets {
+        let snapshot: Snapshot = runtime
+            .block_on(control::ask(socket, Asked::Status))
+            .map_err(|error| unanswered(socket, &error))?;
+        snapshots.push(snapshot);
+    }
+    let all_up = snapshots.iter().all(Snapshot::all_up);
+    let text = if args.json { json(&snapshots)? } else { table(&snapshots) };
+    report::print(text)
+        .map_err(|error| Failure::new("the status cannot be written").because(&error))?;
+    Ok(u8::from(!all_up))
+}
+
+fn unanswered(socket: &Path, error: &std::io::Error) -> Failure {
+    debug_assert_eq!(USAGE, 2, "`cannot tell` is exit code 2");
+    Failure::usage(format!("the agent at `{}` does not answer", socket.display()))
+        .because(error)
+        .hint("it may have ended without a word; start it again")
+}
+
+/// One agent is one object; several are an array only if a person runs several.
+fn json(snapshots: &[Snapshot]) -> Outcome<String> {
+    let text = match snapshots {
+        [one] => serde_json::to_string_pretty(one),
+        many => serde_json::to_string_pretty(many),
+    };
+    text.map(|text| text + "\n")
+        .map_err(|error| Failure::new("the status cannot be written as JSON").because(&error))
+}
+
+fn table(snapshots: &[Snapshot]) -> String {
+    let mut out = String::new();
+    for snapshot in snapshots {
+        let running = span(snapshot.running_ms);
+        let _ = writeln!(out, "{} (agent {}, running for {running})", snapshot.name, snapshot.pid);
+        for link in &snapshot.links {
+            write_link(&mut out, link);
+        }
+    }
+    out
+}
+
+fn write_link(out: &mut String, link: &LinkStatus) {
+    let state = match link.state {
+        LinkState::Up => paint("up", GREEN),
+        LinkState::Suspect => paint("suspect", YELLOW),
+        LinkState::Dialling => paint("dialling", YELLOW),
+        LinkState::Down => paint("down", RED),
+        LinkState::Halted => paint("halted", RED),
+        LinkState::Draining => paint("ending", YELLOW),
+    };
+    let _ = write!(out, "\n{}  {state} for {}", link.gateway, span(link.since_ms));
+    if let Some(round_trip) = link.round_trip_ms {
+        let _ = write!(out, ", round trip {round_trip:.1} ms");
+    }
+    let _ = write!(out, ", reconnects {}", link.reconnects);
+    if link.attempt > 0 {
+        let _ = write!(out, ", attempt {}", link.attempt);
+    }
+    if let Some(wait) = link.retry_in_ms {
+        let _ = write!(out, ", next in {}", span(wait));
+    }
+    out.push('\n');
+    if let Some(finding) = &link.cause {
+        let _ = writeln!(out, "    {}\n    {}", finding.text, finding.remedy);
+    }
+    let name_width = link.services.iter().map(|s| s.service.name.as_str().len()).max().unwrap_or(0);
+    for service in &link.services {
+        write_service(out, service, name_width);
+    }
+}
+
+fn write_service(out: &mut String, status: &ServiceStatus, name_width: usize) {
+    let service = &status.service;
+    let (state, colour) = match status.state {
+        ServiceState::Up => ("up", GREEN),
+        ServiceState::Opening => ("opening", YELLOW),
+        ServiceState::Down => ("down", RED),
+        ServiceState::Unproven => ("unproven", RED),
+        ServiceState::Blocked => ("blocked", RED),
+        ServiceState::Halted => ("halted", RED),
+    };
+    let state = paint(&format!("{state:<8}"), colour);
+    let _ = write!(
+        out,
+        "  {:name_width$}  {:>5} → {}  {state} for {}",
+        service.name,
+        service.port,
+        service.target,
+        span(status.since_ms)
+    );
+    match status.last_proof_ms {
+        Some(ago) => {
+            let _ = writeln!(out, ", proven {} ago ({})", span(ago), service.proof);
+        }
+        None => out.push_str(", never proven\n"),
+    }
+    if let Some(finding) = &status.cause {
+        let _ = writeln!(out, "    {}\n    {}", finding.text, finding.remedy);
+    }
+}
+
+const GREEN: &str = "32";
+const YELLOW: &str = "33";
+const RED: &str = "31";
+
+fn paint(text: &str, colour: &str) -> String {
+    format!("\u{1b}[{colour}m{text}\u{1b}[0m")
+}
+
+/// A span in its two largest units.
+fn span(millis: u64) -> String {
+    let whole = Duration::from_secs(millis / 1000);
+    if millis < 1000 {
+        return format!("{:.1}s", millis as f64 / 1000.0);
+    }
+    let text = humantime::format_duration(whole).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}

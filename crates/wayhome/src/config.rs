@@ -1,0 +1,131 @@
+//! The agent's configuration: `agent.toml`, or what the command line said.
+//!
+//! It is read as a whole and checked as a whole before anything is dialled. An error names the file,
+//! the line and the remedy.
+
+mod file;
+mod identity;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use wayhome_core::address::Address;
+use wayhome_core::name::Name;
+use wayhome_core::service::{Bind, Service};
+
+use crate::error::{Failure, Outcome};
+use crate::paths;
+
+/// A heartbeat each five seconds finds a silent cut within six, and costs about 50 MB a month.
+pub const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// What an agent is to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// The home's name.
+    pub name: Name,
+    /// How often to send a heartbeat over each link.
+    pub heartbeat: Duration,
+    /// The gateways; a link to each, at all times.
+    pub gateways: Vec<Gateway>,
+    /// The services; each is offered at each gateway.
+    pub services: Vec<Service>,
+}
+
+/// One gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gateway {
+    /// Where it is.
+    pub address: Address,
+    /// The private key to log in with; ssh's own choice if none is given.
+    pub identity: Option<PathBuf>,
+    /// The file with its pinned host key.
+    pub known_hosts: PathBuf,
+}
+
+/// What the command line said.
+#[derive(Clone, Debug, Default)]
+pub struct Arguments {
+    /// The gateway.
+    pub address: Option<Address>,
+    /// Forwards, in ssh's grammar.
+    pub forwards: Vec<Service>,
+    /// The private key.
+    pub identity: Option<PathBuf>,
+    /// The file with the pinned host key.
+    pub known_hosts: Option<PathBuf>,
+    /// The home's name.
+    pub name: Option<Name>,
+    /// Whether a bind address for everybody was asked for twice.
+    pub public: bool,
+}
+
+impl Config {
+    /// Reads and checks a configuration file.
+    pub fn from_file(path: &Path) -> Outcome<Self> {
+        let config = file::read(path)?;
+        for gateway in &config.gateways {
+            identity::check(gateway.identity.as_deref())?;
+        }
+        Ok(config)
+    }
+
+    /// Checks what the command line said.
+    pub fn from_arguments(arguments: Arguments) -> Outcome<Self> {
+        let Some(address) = arguments.address else {
+            return Err(Failure::usage("no gateway was named")
+                .hint("wayhome agent run root@203.0.113.10 -R 2222:localhost:22"));
+        };
+        if arguments.forwards.is_empty() {
+            return Err(Failure::usage("no forward was named, so there is nothing to offer")
+                .hint(format!("wayhome agent run {address} -R 2222:localhost:22")));
+        }
+        let mut services: Vec<Service> = Vec::new();
+        for mut service in arguments.forwards {
+            if !arguments.public && service.bind != Bind::Loopback {
+                return Err(Failure::usage(format!(
+                    "port {} would be open to the whole internet",
+                    service.port
+                ))
+                .hint("leave the bind address out, or add `--public` if that is what you want"));
+            }
+            if services.iter().any(|other| other.port == service.port) {
+                return Err(Failure::usage(format!("port {} is given twice", service.port)));
+            }
+            if services.iter().any(|other| other.name == service.name) {
+                service.name = Name::for_port(service.port);
+            }
+            services.push(service);
+        }
+        identity::check(arguments.identity.as_deref())?;
+        Ok(Self {
+            name: arguments.name.map_or_else(default_name, Ok)?,
+            heartbeat: HEARTBEAT,
+            gateways: vec![Gateway {
+                address,
+                identity: arguments.identity,
+                known_hosts: arguments.known_hosts.map_or_else(default_known_hosts, Ok)?,
+            }],
+            services,
+        })
+    }
+}
+
+/// The name that this machine's host name suggests.
+fn default_name() -> Outcome<Name> {
+    let uname = rustix::system::uname();
+    let hostname = uname.nodename().to_string_lossy();
+    Name::from_hostname(&hostname).ok_or_else(|| {
+        Failure::usage(format!(
+            "this machine's host name `{}` makes no name for the home",
+            hostname.escape_default()
+        ))
+        .hint("give one: `--name home`, or `name = \"home\"` in the configuration")
+    })
+}
+
+/// Where pins are kept unless the configuration says otherwise.
+fn default_known_hosts() -> Outcome<PathBuf> {
+    Ok(paths::state_dir()?.join("known_hosts"))
+}

@@ -1,0 +1,291 @@
+//! `agent.toml`: its form, and its errors with file and line.
+
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+use wayhome_core::address::Address;
+use wayhome_core::name::Name;
+use wayhome_core::service::{Bind, ProofKind, Service, Target};
+
+use super::{Config, Gateway, HEARTBEAT, default_known_hosts, default_name};
+use crate::error::{Failure, Outcome};
+use crate::paths;
+
+/// A configuration is a page of text; what is larger is some other file.
+const MAX_SIZE: u64 = 1024 * 1024;
+
+/// Slower than this, a cut would be noticed too late to be of use; faster, it costs more than it
+/// tells.
+const HEARTBEATS: std::ops::RangeInclusive<u64> = 1..=300;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Form {
+    name: Option<Spanned<String>>,
+    heartbeat: Option<Spanned<u64>>,
+    #[serde(default)]
+    gateway: Vec<Spanned<GatewayForm>>,
+    #[serde(default)]
+    service: Vec<Spanned<ServiceForm>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GatewayForm {
+    address: Spanned<String>,
+    identity: Option<Spanned<String>>,
+    known_hosts: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServiceForm {
+    name: Option<Spanned<String>>,
+    target: Spanned<String>,
+    port: Spanned<i64>,
+    proof: Option<Spanned<ProofKind>>,
+    bind: Option<Spanned<String>>,
+    #[serde(default)]
+    public: bool,
+}
+
+/// Reads a configuration file.
+pub fn read(path: &Path) -> Outcome<Config> {
+    let unreadable = |error: &std::io::Error| {
+        Failure::usage(format!("the configuration `{}` cannot be read", path.display()))
+            .because(error)
+    };
+    let meta = fs::metadata(path).map_err(|e| unreadable(&e))?;
+    if meta.len() > MAX_SIZE {
+        return Err(Failure::usage(format!(
+            "`{}` is too large to be a configuration",
+            path.display()
+        )));
+    }
+    let text = fs::read_to_string(path).map_err(|e| unreadable(&e))?;
+    parse(&text, path)
+}
+
+fn parse(text: &str, path: &Path) -> Outcome<Config> {
+    let source = Source { text, path };
+    let form: Form = toml::from_str(text).map_err(|error| {
+        source.wrong(&error.span().unwrap_or(0..0), error.message().trim_end(), None)
+    })?;
+    let whole = 0..0;
+    if form.gateway.is_empty() {
+        let hint = "add one: [[gateway]] with address = \"ssh://root@203.0.113.10\"";
+        return Err(source.wrong(&whole, "there is no `[[gateway]]`", Some(hint)));
+    }
+    if form.service.is_empty() {
+        let hint = "add one: [[service]] with target = \"localhost:22\" and port = 2222";
+        return Err(source.wrong(&whole, "there is no `[[service]]`", Some(hint)));
+    }
+    let name = match &form.name {
+        Some(name) => source.parsed::<Name>(name)?,
+        None => default_name()?,
+    };
+    let heartbeat = match &form.heartbeat {
+        None => HEARTBEAT,
+        Some(seconds) if HEARTBEATS.contains(seconds.get_ref()) => {
+            Duration::from_secs(*seconds.get_ref())
+        }
+        Some(seconds) => {
+            let why = "`heartbeat` is a number of seconds from 1 to 300";
+            return Err(source.wrong(&seconds.span(), why, None));
+        }
+    };
+    let mut gateways: Vec<Gateway> = Vec::new();
+    for form in &form.gateway {
+        let gateway = source.gateway(form.get_ref())?;
+        if gateways.iter().any(|other| other.address == gateway.address) {
+            let why = format!("the gateway `{}` is given twice", gateway.address);
+            return Err(source.wrong(&form.get_ref().address.span(), &why, None));
+        }
+        gateways.push(gateway);
+    }
+    let mut services: Vec<Service> = Vec::new();
+    for form in &form.service {
+        let (form, span) = (form.get_ref(), form.span());
+        let service = source.service(form)?;
+        if services.iter().any(|other| other.name == service.name) {
+            let span = form.name.as_ref().map_or(span, Spanned::span);
+            let why = format!("the service `{}` is given twice", service.name);
+            return Err(source.wrong(&span, &why, Some("give each service a name of its own")));
+        }
+        if services.iter().any(|other| other.port == service.port) {
+            let why = format!("port {} is given twice", service.port);
+            let hint = "give each service a port of its own";
+            return Err(source.wrong(&form.port.span(), &why, Some(hint)));
+        }
+        services.push(service);
+    }
+    Ok(Config { name, heartbeat, gateways, services })
+}
+
+/// The file, for errors that point into it.
+struct Source<'a> {
+    text: &'a str,
+    path: &'a Path,
+}
+
+impl Source<'_> {
+    fn gateway(&self, form: &GatewayForm) -> Outcome<Gateway> {
+        let file = |text: &Spanned<String>| self.file(text);
+        Ok(Gateway {
+            address: self.parsed::<Address>(&form.address)?,
+            identity: form.identity.as_ref().map(file).transpose()?,
+            known_hosts: form.known_hosts.as_ref().map_or_else(default_known_hosts, file)?,
+        })
+    }
+
+    fn service(&self, form: &ServiceForm) -> Outcome<Service> {
+        let target = self.parsed::<Target>(&form.target)?;
+        let port = match u16::try_from(*form.port.get_ref()) {
+            Ok(port) if port > 0 => port,
+            _ => {
+                let why = "`port` is a number from 1 to 65535";
+                return Err(self.wrong(&form.port.span(), why, None));
+            }
+        };
+        let bind = match &form.bind {
+            None => Bind::Loopback,
+            Some(bind) => self.parsed::<Bind>(bind)?,
+        };
+        if let (Bind::Public(_), false, Some(span)) = (&bind, form.public, form.bind.as_ref()) {
+            let why = format!("port {port} would be open to the whole internet");
+            let hint = "leave `bind` out, or add `public = true` if that is what you want";
+            return Err(self.wrong(&span.span(), &why, Some(hint)));
+        }
+        let name = match &form.name {
+            Some(name) => self.parsed::<Name>(name)?,
+            None => target.suggested_name(port),
+        };
+        let proof = match &form.proof {
+            Some(proof) => *proof.get_ref(),
+            None => ProofKind::suggested_for(&target),
+        };
+        if let (ProofKind::Ssh, Target::Unix(_), Some(span)) = (proof, &target, &form.proof) {
+            let why = "a Unix socket cannot have `proof = \"ssh\"`";
+            return Err(self.wrong(&span.span(), why, Some("use `hold`, `http` or `tls`")));
+        }
+        Ok(Service { name, bind, port, target, proof })
+    }
+
+    /// A path as the file has it: `~/` is the home folder, and a relative one is meant from the file.
+    fn file(&self, text: &Spanned<String>) -> Outcome<PathBuf> {
+        if text.get_ref().is_empty() || text.get_ref().contains(['\n', '"']) {
+            return Err(self.wrong(&text.span(), "this is no path of a file", None));
+        }
+        let path = paths::expand(text.get_ref())?;
+        Ok(self.path.parent().map_or_else(|| path.clone(), |dir| dir.join(&path)))
+    }
+
+    fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
+        &self,
+        text: &Spanned<String>,
+    ) -> Outcome<T> {
+        text.get_ref()
+            .parse()
+            .map_err(|error: T::Err| self.wrong(&text.span(), &error.to_string(), None))
+    }
+
+    fn wrong(&self, span: &Range<usize>, why: &str, hint: Option<&str>) -> Failure {
+        let before = self.text.get(..span.start).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let failure = Failure::usage(format!("{}:{line}: {why}", self.path.display()));
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+name = "home-ubuntu"
+
+[[gateway]]
+address = "ssh://root@203.0.113.10:22"
+identity = "keys/id_ed25519"
+known_hosts = "/var/lib/wayhome/pins"
+
+[[service]]
+name = "ssh"
+target = "localhost:22"
+port = 2222
+
+[[service]]
+target = "home-ubuntu-2:22"
+port = 2223
+proof = "hold"
+"#;
+
+    fn read(text: &str) -> Outcome<Config> {
+        parse(text, Path::new("/etc/wayhome/agent.toml"))
+    }
+
+    #[test]
+    fn reads_a_whole_configuration() {
+        let config = read(GOOD).unwrap();
+        assert_eq!(config.name.as_str(), "home-ubuntu");
+        assert_eq!(config.heartbeat, HEARTBEAT);
+        let gateway = &config.gateways[0];
+        assert_eq!(gateway.identity.as_deref(), Some(Path::new("/etc/wayhome/keys/id_ed25519")));
+        assert_eq!(gateway.known_hosts, Path::new("/var/lib/wayhome/pins"));
+        assert_eq!(config.services[0].proof, ProofKind::Ssh);
+        assert_eq!(config.services[1].name.as_str(), "home-ubuntu-2");
+        assert_eq!(config.services[1].proof, ProofKind::Hold);
+    }
+
+    #[test]
+    fn an_error_names_file_line_and_remedy() {
+        for (from, to, line, part) in [
+            ("port = 2222", "port = 70000", 12, "1 to 65535"),
+            ("port = 2222", "port = 0", 12, "1 to 65535"),
+            ("port = 2222", "port = -1", 12, "1 to 65535"),
+            ("port = 2222", "port = \"x\"", 12, "invalid type"),
+            ("port = 2222", "prot = 2222", 12, "unknown field `prot`"),
+            ("port = 2223", "port = 2222", 16, "port 2222 is given twice"),
+            (
+                "target = \"home-ubuntu-2:22\"",
+                "name = \"ssh\"\ntarget = \"a:1\"",
+                15,
+                "given twice",
+            ),
+            ("name = \"home-ubuntu\"", "name = \"Home\"", 2, "not `H`"),
+            ("name = \"home-ubuntu\"", "nmae = \"home\"", 2, "unknown field `nmae`"),
+            ("ssh://root@203.0.113.10:22", "http://x", 5, "no `ssh://`"),
+            ("localhost:22", "localhost", 11, "no target"),
+            ("\"hold\"", "\"holt\"", 17, "unknown variant `holt`"),
+            ("port = 2222", "port = 2222\nbind = \"0.0.0.0\"", 13, "open to the whole internet"),
+            ("name = \"home-ubuntu\"", "heartbeat = 0", 2, "1 to 300"),
+            ("[[gateway]]", "[[gateway", 4, ""),
+        ] {
+            let text = GOOD.replacen(from, to, 1);
+            assert_ne!(text, GOOD, "`{from}` is there to be replaced");
+            let error = read(&text).unwrap_err();
+            let said = error.to_string();
+            assert!(said.starts_with(&format!("/etc/wayhome/agent.toml:{line}: ")), "{to}: {said}");
+            assert!(said.contains(part), "{to}: {said}");
+            assert_eq!(error.code(), crate::error::USAGE);
+        }
+    }
+
+    #[test]
+    fn an_empty_file_says_what_is_missing() {
+        assert!(read("").unwrap_err().to_string().contains("there is no `[[gateway]]`"));
+    }
+
+    #[test]
+    fn a_public_bind_is_asked_for_twice() {
+        let text = GOOD.replacen("port = 2222", "port = 2222\nbind = \"*\"\npublic = true", 1);
+        assert_eq!(read(&text).unwrap().services[0].bind, Bind::Public("*".into()));
+    }
+}
