@@ -64,8 +64,8 @@ pub fn bring(needs: &[Need]) -> Result<bool> {
 }
 
 /// Runs with the packages as arguments. `policy-rc.d` is how Debian keeps a service from starting
-/// while its package is installed; a machine that has one already has its own opinion. Disabling
-/// by Debian's own tool is remembered when the package is upgraded.
+/// while its package is installed; a machine that has one already has its own opinion. A service that
+/// was disabled stays so when its package is upgraded.
 const INSTALL: &str = r#"
 set -eu
 export DEBIAN_FRONTEND=noninteractive
@@ -82,10 +82,8 @@ if [ "$server" = yes ] && [ ! -e "$guard" ]; then
 fi
 apt-get update --quiet=2
 apt-get install --yes --quiet=2 --no-install-recommends "$@"
-if [ "$server" = yes ]; then
-    for unit in ssh.service ssh.socket; do
-        deb-systemd-helper disable "$unit" > /dev/null 2>&1 || true
-    done
+if [ "$server" = yes ] && command -v systemctl > /dev/null; then
+    systemctl --quiet disable ssh.service ssh.socket
 fi
 "#;
 

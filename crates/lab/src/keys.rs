@@ -16,14 +16,19 @@ pub struct Key {
 
 impl Key {
     /// Makes a key at `path` on `host` (readable by its owner alone) and `path.pub` beside it.
-    pub fn make(host: &impl Host, openssh: &OpenSsh, path: &Path, comment: &str) -> Result<Key> {
+    pub fn make(
+        host: &(impl Host + ?Sized),
+        openssh: &OpenSsh,
+        path: &Path,
+        comment: &str,
+    ) -> Result<Key> {
         let mut keygen = host.command(openssh.ssh_keygen().as_os_str());
         run(keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"]).arg(path))?;
         Key::at(host, path)
     }
 
     /// A key that is there already.
-    pub fn at(host: &impl Host, path: &Path) -> Result<Key> {
+    pub fn at(host: &(impl Host + ?Sized), path: &Path) -> Result<Key> {
         let mut public = path.as_os_str().to_owned();
         public.push(".pub");
         let public = host.file(Path::new(&public));

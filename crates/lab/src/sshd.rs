@@ -83,7 +83,8 @@ impl Sshd {
         }
     }
 
-    /// Stops listening, and leaves the sessions alone: what restarting the service does.
+    /// Stops listening, and leaves the sessions alone, also when dropped: what the end of the service
+    /// does. They end when their clients or their machine do.
     pub fn stop_listening(&mut self) {
         process::signal(self.server.pid, Signal::TERM);
         let _ = self.server.child.wait();
@@ -176,7 +177,7 @@ impl Builder {
     }
 
     /// Starts the server and waits until it listens.
-    pub fn start(&self, host: &impl Host) -> Result<Sshd> {
+    pub fn start(&self, host: &(impl Host + ?Sized)) -> Result<Sshd> {
         let (uid, gid) = host.owner();
         let folder = tempfile::Builder::new()
             .prefix("sshd-")
@@ -288,7 +289,7 @@ impl Builder {
         Ok(())
     }
 
-    fn write_host_key(&self, host: &impl Host, folder: &Path) -> Result<Key> {
+    fn write_host_key(&self, host: &(impl Host + ?Sized), folder: &Path) -> Result<Key> {
         let path = folder.join("host_key");
         let Some(private) = &self.host_key else {
             return Key::make(host, &self.openssh, &path, "throwaway");
@@ -311,7 +312,7 @@ enum Started {
 }
 
 /// The folder into which sshd locks its unprivileged part, which Debian's service makes.
-fn make_run_sshd(host: &impl Host) -> Result<()> {
+fn make_run_sshd(host: &(impl Host + ?Sized)) -> Result<()> {
     let path = host.file(Path::new("/run/sshd"));
     if path.is_dir() {
         return Ok(());
