@@ -1,0 +1,161 @@
+//! The Debian packages that tests and trials need: which are missing, and installing them when we may.
+//!
+//! `openssh-server` is installed rather than extracted from its package, because its libraries, its
+//! user `sshd` and its PAM service come with it. Its service is neither started nor enabled: nobody
+//! shall find port 22 open for having run a test.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::Result;
+use crate::say::say;
+
+/// A program that is needed, and the package that brings it.
+pub type Need = (&'static str, &'static str);
+
+/// What `try` needs.
+pub const TRY: &[Need] = &[
+    ("ssh", "openssh-client"),
+    ("ssh-keygen", "openssh-client"),
+    ("ssh-keyscan", "openssh-client"),
+    ("sshd", "openssh-server"),
+    ("setpriv", "util-linux"),
+];
+
+/// What the tests need.
+pub const TEST: &[Need] = &[
+    ("ssh", "openssh-client"),
+    ("ssh-keygen", "openssh-client"),
+    ("ssh-keyscan", "openssh-client"),
+    ("sshd", "openssh-server"),
+    ("setpriv", "util-linux"),
+    ("unshare", "util-linux"),
+    ("nsenter", "util-linux"),
+    ("ip", "iproute2"),
+    ("ss", "iproute2"),
+    ("tc", "iproute2"),
+    ("nft", "nftables"),
+    ("pgrep", "procps"),
+];
+
+/// Sees to it that the programs are there. `false` if they are not and somebody else has to install
+/// them, who has been told how.
+pub fn bring(needs: &[Need]) -> Result<bool> {
+    let missing = missing(needs, is_here);
+    if missing.is_empty() {
+        return Ok(true);
+    }
+    let names = missing.join(" ");
+    let Some(mut shell) = installer() else {
+        say(format_args!("These Debian packages are missing: {names}"));
+        say(format_args!("Please install them with this command, and try again:"));
+        say(format_args!("  {}", by_hand(&missing)));
+        return Ok(false);
+    };
+    say(format_args!("Installing Debian packages that are missing: {names}"));
+    if missing.contains(&"openssh-server") {
+        say(format_args!("(the service of openssh-server will be neither started nor enabled)"));
+    }
+    let status = shell.args(["sh", "-c", INSTALL, "sh"]).args(&missing).status()?;
+    if !status.success() {
+        return Err(format!("could not install the packages {names} ({status})").into());
+    }
+    Ok(true)
+}
+
+/// Runs with the packages as arguments. `policy-rc.d` is how Debian keeps a service from starting
+/// while its package is installed; a machine that has one already has its own opinion. A service that
+/// was disabled stays so when its package is upgraded.
+const INSTALL: &str = r#"
+set -eu
+export DEBIAN_FRONTEND=noninteractive
+server=no
+for package in "$@"; do [ "$package" != openssh-server ] || server=yes; done
+guard=/usr/sbin/policy-rc.d
+if [ "$server" = yes ] && [ ! -e "$guard" ]; then
+    trap 'rm -f "$guard"' EXIT
+    trap 'exit 1' HUP INT TERM
+    printf '%s\n' '#!/bin/sh' \
+        '# Of wayhome, while it installs openssh-server; to be removed if no install runs.' \
+        'exit 101' > "$guard"
+    chmod 755 "$guard"
+fi
+apt-get update --quiet=2
+apt-get install --yes --quiet=2 --no-install-recommends "$@"
+if [ "$server" = yes ] && command -v systemctl > /dev/null; then
+    systemctl --quiet disable ssh.service ssh.socket
+fi
+"#;
+
+/// The packages of the programs that are not here, each once.
+fn missing(needs: &[Need], is_here: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    let mut packages = Vec::new();
+    for &(program, package) in needs {
+        if !is_here(program) && !packages.contains(&package) {
+            packages.push(package);
+        }
+    }
+    packages
+}
+
+fn is_here(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        // A user's own PATH lacks these, where `sshd`, `nft` and `ip` are.
+        .chain(["/usr/sbin", "/sbin"].map(Into::into))
+        .any(|folder| folder.join(program).is_file())
+}
+
+/// What runs a command as root without asking, if anything does.
+fn installer() -> Option<Command> {
+    if !Path::new("/usr/bin/apt-get").is_file() {
+        return None;
+    }
+    let quiet = |program: &str, args: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()
+    };
+    if quiet("id", &["-u"]).is_some_and(|id| id.stdout == b"0\n") {
+        return Some(Command::new("env"));
+    }
+    if quiet("sudo", &["-n", "true"]).is_some_and(|sudo| sudo.status.success()) {
+        let mut sudo = Command::new("sudo");
+        sudo.arg("-n");
+        return Some(sudo);
+    }
+    None
+}
+
+fn by_hand(missing: &[&str]) -> String {
+    let install = format!("sudo apt-get install --no-install-recommends {}", missing.join(" "));
+    if missing.contains(&"openssh-server") {
+        // Debian starts the server at once; a person who had none does not want one for this.
+        format!("{install} && sudo systemctl disable --now ssh")
+    } else {
+        install
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_each_missing_package_once() {
+        let has = |program: &str| ["ssh", "ip"].contains(&program);
+        assert_eq!(missing(TRY, has), ["openssh-client", "openssh-server", "util-linux"]);
+        assert_eq!(missing(TEST, |_| true), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn tests_need_all_that_a_trial_needs() {
+        assert!(TRY.iter().all(|need| TEST.contains(need)));
+    }
+
+    #[test]
+    fn by_hand_is_one_command_that_leaves_no_server_running() {
+        assert_eq!(by_hand(&["nftables"]), "sudo apt-get install --no-install-recommends nftables");
+        let command = by_hand(&["nftables", "openssh-server"]);
+        assert!(command.ends_with("openssh-server && sudo systemctl disable --now ssh"));
+    }
+}

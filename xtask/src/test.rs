@@ -1,0 +1,46 @@
+//! `cargo xtask test`: all tests of the workspace, and before them what they need.
+
+use std::process::{ExitCode, Stdio};
+
+use crate::say::say;
+use crate::{Result, cargo, finish, openssh10, packages};
+
+/// Passed on to the test runner.
+#[derive(clap::Args)]
+pub struct Args {
+    /// What `cargo nextest run` (or `cargo test`) is told besides
+    #[arg(last = true)]
+    args: Vec<String>,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    if !packages::bring(packages::TEST)? {
+        return Ok(ExitCode::FAILURE);
+    }
+    let mut tests = cargo();
+    match openssh10::bring() {
+        Ok(openssh10::Brought::At(folder)) => {
+            tests.env(openssh10::VARIABLE, folder);
+        }
+        Ok(openssh10::Brought::NotHere(why)) => say(format_args!("without OpenSSH 10: {why}")),
+        // Where the lab must be whole, a test that does not run is a failure.
+        Err(why) if std::env::var_os("WAYHOME_LAB").is_some_and(|lab| lab == "required") => {
+            return Err(why);
+        }
+        Err(why) => say(format_args!("without OpenSSH 10: {why}")),
+    }
+    if has_nextest() {
+        tests.args(["nextest", "run", "--workspace"]);
+    } else {
+        say(format_args!("no cargo-nextest here; `cargo test` does it too, and slower"));
+        // Five machines and their servers for each test: more at once disturb each other's times.
+        tests.args(["test", "--workspace"]).env("RUST_TEST_THREADS", "2");
+    }
+    finish(tests.args(&args.args))
+}
+
+fn has_nextest() -> bool {
+    let mut asked = cargo();
+    asked.args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
+    asked.status().is_ok_and(|status| status.success())
+}
