@@ -8,4 +8,6 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod host_key;
+pub mod known_hosts;
 pub mod name;
