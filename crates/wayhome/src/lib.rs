@@ -1,1 +1,3 @@
 //! Wayhome: `ssh home-ubuntu`, from anywhere. See `ARCHITECTURE.md` for the map.
+
+pub mod ssh_config;
