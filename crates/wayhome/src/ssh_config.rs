@@ -11,6 +11,8 @@ mod include;
 pub mod install;
 mod parse;
 mod render;
+#[cfg(test)]
+mod round_trip;
 mod values;
 
 pub use parse::{MAX_TEXT, ParseError, Printed, parse};

@@ -102,7 +102,7 @@ struct KeyLine {
 }
 
 /// Every keyword that is printed. `UserKnownHostsFile` is none: where keys lie, the laptop decides.
-const KEYWORDS: [&str; 13] = [
+pub(super) const KEYWORDS: [&str; 13] = [
     "HostName",
     "Port",
     "User",
