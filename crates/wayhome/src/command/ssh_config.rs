@@ -26,15 +26,15 @@ pub struct Args {
     ///
     /// Writes two files into ~/.ssh/wayhome and one Include line at the top of ~/.ssh/config, and
     /// changes nothing else. Another text from the same home replaces the first.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "on_the_laptop")]
     pub write: Option<PathBuf>,
 
     /// On the laptop: take away what was installed for the home NAME
-    #[arg(long, value_name = "NAME", conflicts_with = "write")]
+    #[arg(long, value_name = "NAME", group = "on_the_laptop")]
     pub remove: Option<Name>,
 
     /// With --write or --remove: only show what would be done
-    #[arg(long)]
+    #[arg(long, requires = "on_the_laptop")]
     pub dry_run: bool,
 
     #[command(flatten)]
@@ -44,7 +44,7 @@ pub struct Args {
 
 // What is printed, where the home alone cannot know it. (No doc comment: clap would show it.)
 #[derive(Clone, Debug, Default, clap::Args)]
-#[group(conflicts_with_all = ["write", "remove", "dry_run"], multiple = true)]
+#[group(conflicts_with = "on_the_laptop", multiple = true)]
 #[allow(missing_docs, reason = "clap would take its text for the command's own")]
 pub struct PrintArgs {
     /// Whom to log in as at home

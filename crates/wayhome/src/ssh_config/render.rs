@@ -11,7 +11,7 @@ use wayhome_core::host_key::HostKey;
 use wayhome_core::known_hosts::{KnownHost, known_hosts_name};
 use wayhome_core::name::Name;
 
-use super::values::{Alias, HostName, KeyPath, UserName};
+use super::values::{Alias, HostName, KeyPath, UserName, ValueError};
 
 /// The version of the printed text, for a laptop that is older or newer than the home.
 pub(super) const FORMAT: u32 = 1;
@@ -86,6 +86,8 @@ pub enum RoadsError {
     NoSuchGateway(Name),
     /// Two blocks would have the same alias, and `ssh` would mix them.
     SameAlias(String),
+    /// What a road would be called is no alias.
+    BadAlias(ValueError),
     /// A name has no key, so that every login would be refused.
     NoKeys(String),
     /// A gateway and a machine behind it would be known by the same name, so that the one could
@@ -101,6 +103,7 @@ impl fmt::Display for RoadsError {
             Self::SameAlias(alias) => {
                 write!(f, "`{alias}` would mean two things: give one of them another alias")
             }
+            Self::BadAlias(error) => write!(f, "{error}: choose other aliases"),
             Self::NoKeys(name) => write!(
                 f,
                 "no host key of `{name}` is known, and without one every login is refused: reach \
@@ -135,8 +138,7 @@ impl Roads {
             } else {
                 format!("{}-via-{}", home.alias, gateway.alias)
             };
-            let alias = text.parse().map_err(|_| RoadsError::SameAlias(text))?;
-            aliases.push(alias);
+            aliases.push(text.parse().map_err(RoadsError::BadAlias)?);
         }
         Ok(aliases)
     }

@@ -160,6 +160,8 @@ fn a_road_that_could_be_mistaken_is_not_written() {
     let third = |r: &mut Roads| r.homes[2] = r.homes[1].clone();
     assert!(matches!(refused(&third), RoadsError::SameAlias(_)));
     assert!(matches!(refused(&|r| r.gateways[1].host_keys.clear()), RoadsError::NoKeys(_)));
+    let long = |r: &mut Roads| r.gateways[1].alias = "g".repeat(60).parse().unwrap();
+    assert!(matches!(refused(&long), RoadsError::BadAlias(_)));
     let known = |r: &mut Roads| r.gateways[1].host = "Home-Ubuntu".parse().unwrap();
     assert!(matches!(refused(&known), RoadsError::SameKnownName(_)));
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use wayhome_core::name::Name;
 
-use super::INCLUDE;
-use super::RoadsError;
+use crate::ssh_config::include::INCLUDE;
+use crate::ssh_config::render::RoadsError;
 
 /// Why a text was not installed or not removed. Nothing was changed, except if a rename failed
 /// after another had been done; each file is whole in any case.
