@@ -1,4 +1,5 @@
-//! The commands, one file each.
+//! The commands: one file for each, with its arguments beside what it does.
 
 pub mod agent;
+pub mod ssh_config;
 pub mod status;

@@ -2,10 +2,11 @@
 
 pub mod agent;
 pub mod cli;
-mod command;
+pub mod command;
 pub mod config;
 pub mod error;
 mod logging;
 pub mod paths;
 pub mod report;
+pub mod ssh_config;
 mod supervise;

@@ -1,0 +1,200 @@
+//! `wayhome ssh-config`: its arguments, and the half of it that runs on the laptop.
+//!
+//! Which roads there are is found out at home, and not here.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use wayhome_core::name::Name;
+
+use crate::ssh_config::install::{self, Change, Done, InstallError, Warning, What};
+use crate::ssh_config::{Alias, KeyPath, MAX_TEXT, ParseError, Printed, UserName, parse};
+
+/// Make `ssh home-ubuntu` work on a laptop that has nothing but ssh
+///
+/// Without `--write` and `--remove`, prints what the laptop needs: blocks for ~/.ssh/config and the
+/// keys that prove who is who. Run it at home, and paste the text on the laptop as it says; or, if
+/// wayhome is on the laptop, let it do that:
+///
+///     ssh home wayhome ssh-config | wayhome ssh-config --write -
+#[derive(Clone, Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// On the laptop: install a printed text from FILE, or from standard input with `-`
+    ///
+    /// Writes two files into ~/.ssh/wayhome and one Include line at the top of ~/.ssh/config, and
+    /// changes nothing else. Another text from the same home replaces the first.
+    #[arg(long, value_name = "FILE", group = "on_the_laptop")]
+    pub write: Option<PathBuf>,
+
+    /// On the laptop: take away what was installed for the home NAME
+    #[arg(long, value_name = "NAME", group = "on_the_laptop")]
+    pub remove: Option<Name>,
+
+    /// With --write or --remove: only show what would be done
+    #[arg(long, requires = "on_the_laptop")]
+    pub dry_run: bool,
+
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would take its text for the command's own")]
+    pub print: PrintArgs,
+}
+
+// What is printed, where the home alone cannot know it. (No doc comment: clap would show it.)
+#[derive(Clone, Debug, Default, clap::Args)]
+#[group(conflicts_with = "on_the_laptop", multiple = true)]
+#[allow(missing_docs, reason = "clap would take its text for the command's own")]
+pub struct PrintArgs {
+    /// Whom to log in as at home
+    #[arg(long, value_name = "USER")]
+    pub user: Option<UserName>,
+
+    /// Whom the laptop logs in as at the gateway
+    #[arg(long, value_name = "USER")]
+    pub gateway_user: Option<UserName>,
+
+    /// The laptop's key for the gateway, as a path on the laptop
+    ///
+    /// For example '~/.ssh/id_ed25519', in quotes so that the shell here does not expand it.
+    #[arg(long, value_name = "PATH")]
+    pub identity: Option<KeyPath>,
+
+    /// What to type after ssh for the home, instead of its name
+    #[arg(long, value_name = "NAME")]
+    pub alias: Option<Name>,
+
+    /// What to type after ssh for the gateway
+    #[arg(long, value_name = "NAME")]
+    pub gateway_alias: Option<Alias>,
+
+    /// Let further logins to the same machine share the first one's connection
+    #[arg(long)]
+    pub multiplex: bool,
+}
+
+/// Why the laptop's half failed.
+#[derive(Debug)]
+pub enum LaptopError {
+    /// The text could not be read.
+    Read(String, io::Error),
+    /// The text is not one that wayhome prints.
+    Refused(String, ParseError),
+    /// It could not be installed or removed.
+    Install(InstallError),
+    /// What was done could not be told.
+    Tell(io::Error),
+}
+
+impl fmt::Display for LaptopError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(from, error) => write!(f, "{from} could not be read: {error}"),
+            Self::Refused(from, error) => {
+                write!(f, "{from} is not a text that `wayhome ssh-config` prints: {error}")
+            }
+            Self::Install(error) => error.fmt(f),
+            Self::Tell(error) => write!(f, "the result could not be shown: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for LaptopError {}
+
+/// Reads a printed text and installs it under this home folder.
+pub fn write(
+    source: &Path,
+    dry_run: bool,
+    home: &Path,
+    stdin: &mut dyn Read,
+    out: &mut dyn Write,
+) -> Result<(), LaptopError> {
+    let printed = read_printed(source, stdin)?;
+    let done = install::install(home, &printed, dry_run).map_err(LaptopError::Install)?;
+    tell(&done, dry_run, out).map_err(LaptopError::Tell)?;
+    if dry_run {
+        return Ok(());
+    }
+    writeln!(out, "now try: `ssh {}`", printed.name).map_err(LaptopError::Tell)
+}
+
+/// Takes away what was installed under this name.
+pub fn remove(
+    name: &Name,
+    dry_run: bool,
+    home: &Path,
+    out: &mut dyn Write,
+) -> Result<(), LaptopError> {
+    let done = install::remove(home, name, dry_run).map_err(LaptopError::Install)?;
+    tell(&done, dry_run, out).map_err(LaptopError::Tell)
+}
+
+fn read_printed(source: &Path, stdin: &mut dyn Read) -> Result<Printed, LaptopError> {
+    let from = if source == Path::new("-") {
+        "standard input".to_owned()
+    } else {
+        format!("`{}`", source.display())
+    };
+    // One byte more than is allowed, so that too much is seen as such and not cut.
+    let limit = u64::try_from(MAX_TEXT).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    let read = if source == Path::new("-") {
+        stdin.take(limit).read_to_end(&mut bytes)
+    } else {
+        File::open(source).and_then(|file| file.take(limit).read_to_end(&mut bytes))
+    };
+    if let Err(error) = read {
+        return Err(LaptopError::Read(from, error));
+    }
+    // A cut in the middle of a character is no reason for another complaint than the size.
+    parse(&String::from_utf8_lossy(&bytes)).map_err(|error| LaptopError::Refused(from, error))
+}
+
+fn tell(done: &Done, dry_run: bool, out: &mut dyn Write) -> io::Result<()> {
+    for Change { shown, what } in &done.changes {
+        match (what, dry_run) {
+            (What::Written(_), false) => writeln!(out, "wrote `{shown}`")?,
+            (What::Written(text), true) => {
+                writeln!(out, "would write `{shown}`:")?;
+                text.lines().try_for_each(|line| writeln!(out, "    {line}"))?;
+            }
+            (What::Unchanged, _) => writeln!(out, "`{shown}` is already as it should be")?,
+            (What::IncludeAdded, false) => {
+                writeln!(out, "added one `Include` line to the top of `{shown}`")?;
+            }
+            (What::IncludeAdded, true) => {
+                writeln!(out, "would add one `Include` line to the top of `{shown}`")?;
+            }
+            (What::IncludeRemoved, false) => {
+                writeln!(out, "removed the `Include` line from `{shown}`")?;
+            }
+            (What::IncludeRemoved, true) => {
+                writeln!(out, "would remove the `Include` line from `{shown}`")?;
+            }
+            (What::Removed, false) => writeln!(out, "removed `{shown}`")?,
+            (What::Removed, true) => writeln!(out, "would remove `{shown}`")?,
+        }
+    }
+    done.warnings.iter().try_for_each(|warning| tell_warning(warning, out))
+}
+
+fn tell_warning(warning: &Warning, out: &mut dyn Write) -> io::Result<()> {
+    match warning {
+        Warning::AliasElsewhere { alias, file, lines } => {
+            let lines: Vec<String> = lines.iter().map(usize::to_string).collect();
+            writeln!(
+                out,
+                "warning: `{file}` has a `Host {alias}` too (line {}): ssh takes each setting from \
+                 the first that has it, in ~/.ssh/wayhome by the alphabet and then in \
+                 ~/.ssh/config; rename or remove one of them",
+                lines.join(", ")
+            )
+        }
+        Warning::KeysReplaced { name } => writeln!(
+            out,
+            "warning: `{name}` had other host keys until now: if it was not set up anew, ask who \
+             sent this text before you log in"
+        ),
+    }
+}

@@ -1,0 +1,20 @@
+//! The laptop's side of stock OpenSSH: what makes `ssh home-ubuntu` work where nothing is installed.
+//!
+//! At home, [`render`] turns the [`Roads`] that lead there into a text for `~/.ssh/config` and
+//! `~/.ssh/known_hosts`. On the laptop a person pastes it, or [`install`] writes it. The text crosses
+//! from one machine to the other by mail or chat, so [`parse`] trusts none of it: it reads values
+//! back into the same types, and what is written is rendered anew from those.
+//!
+//! Which roads there are is for others to find out. Nothing here prints.
+
+mod include;
+pub mod install;
+mod parse;
+mod render;
+#[cfg(test)]
+mod round_trip;
+mod values;
+
+pub use parse::{MAX_TEXT, ParseError, Printed, parse};
+pub use render::{GatewayRoad, HomeRoad, Roads, RoadsError, render};
+pub use values::{Alias, HostName, KeyPath, UserName, ValueError};

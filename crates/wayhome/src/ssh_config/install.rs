@@ -1,0 +1,233 @@
+//! Writes a printed text on the laptop, and takes it away again.
+//!
+//! Two files under `~/.ssh/wayhome` for each home, so that several stand side by side and one is
+//! replaced without the others, and one `Include` at the top of `~/.ssh/config`. All that is
+//! written is first prepared beside its place and then renamed into it: a full disk changes nothing.
+//!
+//! `ssh` itself takes `~` from the password database and not from `HOME`. Where the two differ, the
+//! files are in `HOME`, and `ssh` does not see them.
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+use wayhome_core::name::Name;
+
+use super::include::{with_include, without_include};
+use super::parse::Printed;
+use super::render::{known_names_that_changed, render_installed};
+
+mod error;
+mod folder;
+
+pub use error::InstallError;
+use folder::{SshFolder, check_config_ours};
+
+/// What was done, or would be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// The files, in the order in which they were put in place.
+    pub changes: Vec<Change>,
+    /// What a person should know about it.
+    pub warnings: Vec<Warning>,
+}
+
+/// One file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Its path as a person writes it: `~/.ssh/config`.
+    pub shown: String,
+    /// What became of it.
+    pub what: What,
+}
+
+/// What became of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// It has this content now.
+    Written(String),
+    /// It had its content already.
+    Unchanged,
+    /// The `Include` is at its top now.
+    IncludeAdded,
+    /// The `Include` is gone from it.
+    IncludeRemoved,
+    /// It is gone.
+    Removed,
+}
+
+/// What does not stop the work, and may surprise later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Warning {
+    /// Another file has a block for the same alias. `ssh` takes each setting from the first.
+    AliasElsewhere {
+        /// The alias.
+        alias: String,
+        /// The file.
+        file: String,
+        /// Its lines, counted from 1.
+        lines: Vec<usize>,
+    },
+    /// None of the keys that were written for this name before is among the new ones.
+    KeysReplaced {
+        /// The name in known hosts.
+        name: String,
+    },
+}
+
+/// Installs what was read, below this home folder. A dry run only says what would be done.
+pub fn install(home: &Path, printed: &Printed, dry_run: bool) -> Result<Done, InstallError> {
+    let (config, known_hosts) = render_installed(&printed.roads).map_err(InstallError::Roads)?;
+    let folder = SshFolder::open(home, !dry_run)?;
+    let mut plan = Plan::default();
+    let known_file = format!("{}.known_hosts", printed.name);
+    let old_known = folder.read(&folder.ours(&known_file))?.unwrap_or_default();
+    let replaced = known_names_that_changed(&printed.roads, &String::from_utf8_lossy(&old_known));
+    plan.warnings.extend(replaced.into_iter().map(|name| Warning::KeysReplaced { name }));
+    plan.write(&folder, &known_file, &known_hosts)?;
+    plan.write(&folder, &format!("{}.conf", printed.name), &config)?;
+    let (place, mut theirs) = folder.person_config()?;
+    let mut what = What::Unchanged;
+    if let Some(bytes) = with_include(&theirs, &home.join(".ssh")) {
+        check_config_ours(&place)?;
+        theirs.clone_from(&bytes);
+        plan.steps.push(Step::Write { path: place, bytes, theirs: true });
+        what = What::IncludeAdded;
+    }
+    plan.say("~/.ssh/config".into(), what);
+    let elsewhere = folder.aliases_elsewhere(printed, &config, &known_hosts, &theirs)?;
+    plan.warnings.extend(elsewhere);
+    plan.carry_out(folder, dry_run)
+}
+
+/// Takes away what was installed under this name; with the last one the `Include` too.
+pub fn remove(home: &Path, name: &Name, dry_run: bool) -> Result<Done, InstallError> {
+    let folder = SshFolder::open(home, false)?;
+    let installed = folder.installed()?;
+    if !installed.iter().any(|other| other == name.as_str()) {
+        return Err(InstallError::NotInstalled { name: name.clone(), installed });
+    }
+    let folder = folder.locked(!dry_run)?;
+    let mut plan = Plan::default();
+    if folder.installed()?.iter().all(|other| other == name.as_str()) {
+        let (place, theirs) = folder.person_config()?;
+        // Where it is somebody else's file, the line stays: it finds nothing any more.
+        if let Some(bytes) = without_include(&theirs).filter(|_| check_config_ours(&place).is_ok())
+        {
+            plan.steps.push(Step::Write { path: place, bytes, theirs: true });
+            plan.say("~/.ssh/config".into(), What::IncludeRemoved);
+        }
+    }
+    for file in [format!("{name}.conf"), format!("{name}.known_hosts")] {
+        let path = folder.ours(&file);
+        if path.symlink_metadata().is_ok() {
+            plan.steps.push(Step::Remove { path });
+            plan.say(format!("~/.ssh/wayhome/{file}"), What::Removed);
+        }
+    }
+    plan.carry_out(folder, dry_run)
+}
+
+/// What is to be done, in order.
+#[derive(Default)]
+struct Plan {
+    steps: Vec<Step>,
+    changes: Vec<Change>,
+    warnings: Vec<Warning>,
+}
+
+enum Step {
+    /// `theirs` is the person's own configuration.
+    Write {
+        path: PathBuf,
+        bytes: Vec<u8>,
+        theirs: bool,
+    },
+    Remove {
+        path: PathBuf,
+    },
+}
+
+impl Plan {
+    fn say(&mut self, shown: String, what: What) {
+        self.changes.push(Change { shown, what });
+    }
+
+    /// Plans one of our own files, unless it is already what it should be.
+    fn write(&mut self, folder: &SshFolder, file: &str, text: &str) -> Result<(), InstallError> {
+        let path = folder.ours(file);
+        let shown = format!("~/.ssh/wayhome/{file}");
+        if folder.read(&path)?.is_some_and(|old| old == text.as_bytes()) {
+            self.say(shown, What::Unchanged);
+        } else {
+            self.steps.push(Step::Write { path, bytes: text.into(), theirs: false });
+            self.say(shown, What::Written(text.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn carry_out(self, folder: SshFolder, dry_run: bool) -> Result<Done, InstallError> {
+        if !dry_run {
+            carry_out(&self.steps, &folder)?;
+        }
+        Ok(Done { changes: self.changes, warnings: self.warnings })
+    }
+}
+
+fn carry_out(steps: &[Step], folder: &SshFolder) -> Result<(), InstallError> {
+    let mut ready = Vec::new();
+    for step in steps {
+        ready.push(match step {
+            Step::Write { path, bytes, theirs } => {
+                (path, Some(prepare(path, bytes).map_err(|error| error.about_config(*theirs))?))
+            }
+            Step::Remove { path } => (path, None),
+        });
+    }
+    for (path, file) in ready {
+        match file {
+            Some(file) => {
+                let renamed = file.persist(path).map_err(|error| error.error);
+                renamed.map_err(|error| InstallError::io("written", path, error))?;
+            }
+            None => fs::remove_file(path).map_err(|e| InstallError::io("removed", path, e))?,
+        }
+        // The names are on the disk only when their folder is. That a file system cannot do this
+        // is no reason to call the work undone.
+        let _ = path.parent().map(|parent| File::open(parent).and_then(|f| f.sync_all()));
+    }
+    // Removes the folder only with the last home in it.
+    let _ = fs::remove_dir(folder.path.join("wayhome"));
+    Ok(())
+}
+
+/// Writes a file beside its place, with the mode and the group of the one that it will replace.
+fn prepare(path: &Path, bytes: &[u8]) -> Result<NamedTempFile, InstallError> {
+    let failed = |error| InstallError::io("written", path, error);
+    let parent = path.parent().ok_or_else(|| InstallError::NotAFile(path.to_owned()))?;
+    // Nothing that `wayhome/*.conf` finds; the mode is 0600 from the start.
+    let mut file = tempfile::Builder::new()
+        .prefix(".wayhome-")
+        .suffix(".new")
+        .tempfile_in(parent)
+        .map_err(failed)?;
+    file.write_all(bytes).map_err(failed)?;
+    if let Ok(old) = fs::symlink_metadata(path) {
+        keep_group_and_mode(file.as_file(), &old).map_err(failed)?;
+    }
+    file.as_file().sync_all().map_err(failed)?;
+    Ok(file)
+}
+
+fn keep_group_and_mode(file: &File, old: &Metadata) -> io::Result<()> {
+    if !old.is_file() {
+        return Ok(());
+    }
+    // Before the mode, which a change of the group may cut.
+    if file.metadata()?.gid() != old.gid() {
+        std::os::unix::fs::fchown(file, None, Some(old.gid()))?;
+    }
+    file.set_permissions(fs::Permissions::from_mode(old.mode() & 0o7777))
+}
