@@ -14,7 +14,7 @@ pub mod keys;
 pub mod machine;
 pub mod net;
 pub mod openssh;
-mod process;
+pub mod process;
 pub mod sshd;
 
 pub use error::{Error, Result};

@@ -27,6 +27,8 @@ pub struct Cli {
 enum Command {
     Agent(command::agent::Args),
     Status(command::status::Args),
+    SshConfig(Box<command::ssh_config::Args>),
+    Try(command::try_road::Args),
 }
 
 /// Runs the command that the arguments name. Gives the exit code of one that ran.
@@ -35,5 +37,7 @@ pub fn run(cli: Cli) -> Outcome<u8> {
     match cli.command {
         Command::Agent(args) => command::agent::run(args),
         Command::Status(args) => command::status::run(&args),
+        Command::SshConfig(args) => command::ssh_config::run(*args),
+        Command::Try(args) => command::try_road::run(&args),
     }
 }

@@ -3,3 +3,4 @@
 pub mod agent;
 pub mod ssh_config;
 pub mod status;
+pub mod try_road;

@@ -10,3 +10,4 @@ pub mod paths;
 pub mod report;
 pub mod ssh_config;
 mod supervise;
+pub mod trial;

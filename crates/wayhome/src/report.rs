@@ -19,6 +19,11 @@ pub fn failure(failure: &Failure) {
     let _ = writeln!(anstream::stderr(), "\u{1b}[1;31merror:\u{1b}[0m {failure}");
 }
 
+/// Says what did not go as it should, where the command goes on.
+pub fn warning(text: impl Display) {
+    let _ = writeln!(anstream::stderr(), "\u{1b}[1;33mwarning:\u{1b}[0m {text}");
+}
+
 /// Says something that is no data: what was done, what to do next.
 pub fn note(text: impl Display) {
     let _ = writeln!(anstream::stderr(), "{text}");

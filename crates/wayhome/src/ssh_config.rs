@@ -5,8 +5,9 @@
 //! from one machine to the other by mail or chat, so [`parse`] trusts none of it: it reads values
 //! back into the same types, and what is written is rendered anew from those.
 //!
-//! Which roads there are is for others to find out. Nothing here prints.
+//! Which roads there are, [`gather`] finds out. Nothing here prints.
 
+pub mod gather;
 mod include;
 pub mod install;
 mod parse;

@@ -171,6 +171,26 @@ pub fn sockets() -> Outcome<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// The control socket of the one agent that is meant: the one with this name, or the only one.
+pub fn socket(name: Option<&Name>) -> Outcome<PathBuf> {
+    if let Some(name) = name {
+        return Ok(socket_path(&paths::runtime_dir()?, name));
+    }
+    let mut found = sockets()?;
+    match (found.pop(), found.len()) {
+        (Some(only), 0) => Ok(only),
+        (Some(_), _) => Err(Failure::usage("several agents run on this machine")
+            .hint("say which: `--name NAME`; `wayhome status` shows them")),
+        (None, _) => Err(no_agent()),
+    }
+}
+
+/// There is nobody to ask.
+pub fn no_agent() -> Failure {
+    Failure::usage("no agent of yours runs on this machine")
+        .hint("start one: `wayhome agent run`; an agent of root's answers root only")
+}
+
 /// Asks an agent.
 pub async fn ask<T: DeserializeOwned>(socket: &Path, asked: Asked) -> io::Result<T> {
     let exchange = async {

@@ -1,6 +1,4 @@
-//! `wayhome ssh-config`: its arguments, and the half of it that runs on the laptop.
-//!
-//! Which roads there are is found out at home, and not here.
+//! `wayhome ssh-config`: at home it prints, on the laptop it installs.
 
 use std::fmt;
 use std::fs::File;
@@ -9,8 +7,13 @@ use std::path::{Path, PathBuf};
 
 use wayhome_core::name::Name;
 
+use crate::agent::control::{self, Asked};
+use crate::config::Config;
+use crate::error::{Failure, Outcome};
+use crate::ssh_config::gather::{Wishes, gather};
 use crate::ssh_config::install::{self, Change, Done, InstallError, Warning, What};
-use crate::ssh_config::{Alias, KeyPath, MAX_TEXT, ParseError, Printed, UserName, parse};
+use crate::ssh_config::{Alias, KeyPath, MAX_TEXT, ParseError, Printed, UserName, parse, render};
+use crate::{paths, report};
 
 /// Make `ssh home-ubuntu` work on a laptop that has nothing but ssh
 ///
@@ -72,6 +75,64 @@ pub struct PrintArgs {
     /// Let further logins to the same machine share the first one's connection
     #[arg(long)]
     pub multiplex: bool,
+
+    /// Read the roads from this configuration, and not from the agent that runs
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Ask the agent with this name, where several run
+    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    pub name: Option<Name>,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Outcome<u8> {
+    let failed = |error: LaptopError| match &error {
+        LaptopError::Refused(..) => {
+            Failure::usage(error.to_string()).hint("print it anew at home: `wayhome ssh-config`")
+        }
+        _ => Failure::new(error.to_string()),
+    };
+    let mut out = anstream::stderr();
+    if let Some(source) = &args.write {
+        let home = paths::home()?;
+        write(source, args.dry_run, &home, &mut io::stdin(), &mut out).map_err(failed)?;
+    } else if let Some(name) = &args.remove {
+        remove(name, args.dry_run, &paths::home()?, &mut out).map_err(failed)?;
+    } else {
+        print(args.print)?;
+    }
+    Ok(0)
+}
+
+fn print(args: PrintArgs) -> Outcome {
+    let runtime = super::agent::runtime()?;
+    let config = match &args.config {
+        Some(file) => Config::from_file(file)?,
+        None => {
+            let socket = control::socket(args.name.as_ref())?;
+            runtime.block_on(control::ask(&socket, Asked::Config)).map_err(|error| {
+                Failure::usage(format!("the agent at `{}` does not answer", socket.display()))
+                    .because(&error)
+                    .hint("name its configuration instead: `--config agent.toml`")
+            })?
+        }
+    };
+    let wishes = Wishes {
+        user: args.user,
+        gateway_user: args.gateway_user,
+        identity: args.identity,
+        alias: args.alias,
+        gateway_alias: args.gateway_alias,
+        multiplex: args.multiplex,
+    };
+    let (roads, left_out) = runtime.block_on(gather(&config, &wishes))?;
+    for line in left_out {
+        report::warning(line);
+    }
+    let text = render(&roads).map_err(|error| Failure::usage(error.to_string()))?;
+    report::print(text)
+        .map_err(|error| Failure::new("the configuration cannot be written").because(&error))
 }
 
 /// Why the laptop's half failed.

@@ -33,8 +33,7 @@ pub fn run(args: &Args) -> Outcome<u8> {
         None => control::sockets()?,
     };
     if sockets.is_empty() {
-        return Err(Failure::usage("no agent of yours runs on this machine")
-            .hint("start one: `wayhome agent run`; an agent of root's is seen by root only"));
+        return Err(control::no_agent());
     }
     let runtime = runtime()?;
     let mut snapshots = Vec::new();

@@ -147,11 +147,9 @@ async fn speak(socket: &Path, service: &Service) -> Sighting {
 
 async fn try_speak(socket: &Path, service: &Service) -> Result<Sighting, ProofError> {
     let (mut stream, _opened) = open_stream(socket, service.port).await?;
-    let (hello, wanted): (&[u8], fn(&[u8]) -> bool) = match service.proof {
-        ProofKind::Http => {
-            (b"HEAD / HTTP/1.0\r\nConnection: close\r\n\r\n", |answer| answer.starts_with(b"HTTP/"))
-        }
-        ProofKind::Tls => (TLS_HELLO, is_tls_record),
+    let hello = match service.proof {
+        ProofKind::Http => HTTP_HELLO,
+        ProofKind::Tls => TLS_HELLO,
         ProofKind::Hold | ProofKind::Ssh => {
             let mut byte = [0];
             return Ok(match timeout(HELD, stream.read(&mut byte)).await {
@@ -167,7 +165,7 @@ async fn try_speak(socket: &Path, service: &Service) -> Result<Sighting, ProofEr
     answer.truncate(read);
     Ok(match read {
         0 => Sighting::Refused,
-        _ if wanted(&answer) => Sighting::Answer,
+        _ if is_answer(service.proof, &answer) => Sighting::Answer,
         _ => Sighting::Wrong(Detail::new(&format!("it began with `{}`", answer.escape_ascii()))),
     })
 }
@@ -181,6 +179,9 @@ async fn open_stream(socket: &Path, port: u16) -> Result<(UnixStream, Opened), P
     Ok((UnixStream::from_std(ours)?, opened))
 }
 
+/// The smallest request that every HTTP server answers (RFC 1945).
+const HTTP_HELLO: &[u8] = b"HEAD / HTTP/1.0\r\nConnection: close\r\n\r\n";
+
 /// A ClientHello of TLS 1.2 without extensions (RFC 5246, 7.4.1.2), its random all zero. Every TLS
 /// server answers it, if only with an alert that it wants a newer version; we read no further.
 const TLS_HELLO: &[u8] = &[
@@ -193,9 +194,14 @@ const TLS_HELLO: &[u8] = &[
     0x01, 0x00, // no compression
 ];
 
-/// A handshake record, or an alert (RFC 8446, 5.1).
-fn is_tls_record(answer: &[u8]) -> bool {
-    matches!(answer, [0x15 | 0x16, 0x03, ..])
+/// Whether a server began as one of its kind does: an HTTP status line, or a TLS handshake record or
+/// alert (RFC 8446, 5.1).
+fn is_answer(proof: ProofKind, answer: &[u8]) -> bool {
+    match proof {
+        ProofKind::Http => answer.starts_with(b"HTTP/"),
+        ProofKind::Tls => matches!(answer, [0x15 | 0x16, 0x03, ..]),
+        ProofKind::Hold | ProofKind::Ssh => true,
+    }
 }
 
 fn keyscan(host: &str, port: u16, kind: &str) -> Command {

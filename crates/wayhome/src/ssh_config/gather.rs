@@ -1,0 +1,125 @@
+//! Finds out at home what a laptop needs to know: from the running agent, or from its configuration;
+//! the keys from the targets themselves, and from the links' pins.
+
+use wayhome_core::host_key::HostKey;
+use wayhome_core::name::Name;
+use wayhome_core::service::{ProofKind, Service};
+
+use super::{Alias, GatewayRoad, HomeRoad, HostName, KeyPath, Roads, UserName, ValueError};
+use crate::agent::ssh::{pin, proof};
+use crate::config::{Config, Gateway};
+use crate::error::{Failure, Outcome};
+
+/// The key that most laptops have.
+const USUAL_IDENTITY: &str = "~/.ssh/id_ed25519";
+
+/// What a person said beyond what the home knows.
+#[derive(Clone, Debug, Default)]
+pub struct Wishes {
+    /// Whom to log in as at home.
+    pub user: Option<UserName>,
+    /// Whom the laptop logs in as at the gateway.
+    pub gateway_user: Option<UserName>,
+    /// The laptop's key for the gateway.
+    pub identity: Option<KeyPath>,
+    /// What to call the home.
+    pub alias: Option<Name>,
+    /// What to call the gateway.
+    pub gateway_alias: Option<Alias>,
+    /// Whether logins share a connection.
+    pub multiplex: bool,
+}
+
+/// The roads of a configuration, and what had to be left out of them.
+pub async fn gather(config: &Config, wishes: &Wishes) -> Outcome<(Roads, Vec<String>)> {
+    let mut gateways = Vec::new();
+    for (index, gateway) in config.gateways.iter().enumerate() {
+        gateways.push(gateway_road(config, gateway, index, wishes).await?);
+    }
+    let mut homes = Vec::new();
+    let mut left_out = Vec::new();
+    for service in config.services.iter().filter(|service| service.proof == ProofKind::Ssh) {
+        let host_keys = proof::read_target(&service.target, true).await;
+        if host_keys.is_empty() {
+            left_out.push(format!(
+                "`{}` is left out: its sshd at {} did not show a host key; start it and run this again",
+                service.name, service.target
+            ));
+            continue;
+        }
+        for via in 0..gateways.len() {
+            homes.push(home_road(config, service, via, host_keys.clone(), wishes)?);
+        }
+    }
+    if homes.is_empty() {
+        let failure = Failure::new("there is no road to write down: no SSH service can be reached");
+        return Err(match left_out.into_iter().next() {
+            Some(why) => failure.hint(why),
+            None => failure.hint("offer one: `-R 2222:localhost:22`"),
+        });
+    }
+    Ok((Roads { gateways, homes, multiplex: wishes.multiplex }, left_out))
+}
+
+async fn gateway_road(
+    config: &Config,
+    gateway: &Gateway,
+    index: usize,
+    wishes: &Wishes,
+) -> Outcome<GatewayRoad> {
+    let (host, port, _) = pin::resolved(gateway).await?;
+    let host_keys: Vec<HostKey> = pin::keys(gateway).await?;
+    if host_keys.is_empty() {
+        return Err(Failure::new(format!("the gateway `{}` is not pinned", gateway.address))
+            .hint("run the agent once: it pins the gateway's host key at the first contact"));
+    }
+    let home = wishes.alias.as_ref().unwrap_or(&config.name);
+    let alias = match (&wishes.gateway_alias, index) {
+        (Some(alias), 0) => alias.clone(),
+        (Some(alias), _) => valid(&format!("{alias}-{}", index + 1))?,
+        (None, 0) => valid(&format!("{home}-gateway"))?,
+        (None, _) => valid(&format!("{home}-gateway-{}", index + 1))?,
+    };
+    let user = match (&wishes.gateway_user, &gateway.address.user) {
+        (Some(user), _) => Some(user.clone()),
+        (None, Some(user)) => Some(valid::<UserName>(user)?),
+        (None, None) => None,
+    };
+    let identity = match &wishes.identity {
+        Some(path) => path.clone(),
+        None => valid(USUAL_IDENTITY)?,
+    };
+    let host: HostName = valid(&host)?;
+    Ok(GatewayRoad { alias, host, port, user, identity: Some(identity), host_keys })
+}
+
+fn home_road(
+    config: &Config,
+    service: &Service,
+    via: usize,
+    host_keys: Vec<HostKey>,
+    wishes: &Wishes,
+) -> Outcome<HomeRoad> {
+    let alias = match (&wishes.alias, service.target.is_local()) {
+        (Some(alias), true) => alias.clone(),
+        (None, true) => config.name.clone(),
+        (_, false) => service.name.clone(),
+    };
+    let user = match &wishes.user {
+        Some(user) => Some(user.clone()),
+        None => this_user(),
+    };
+    Ok(HomeRoad { alias, port: service.port, user, via, host_keys })
+}
+
+/// Who asks, also under sudo.
+fn this_user() -> Option<UserName> {
+    let names = ["SUDO_USER", "USER", "LOGNAME"].map(|key| std::env::var(key).ok());
+    names.into_iter().flatten().find_map(|name| name.parse().ok())
+}
+
+fn valid<T: std::str::FromStr<Err = ValueError>>(text: &str) -> Outcome<T> {
+    text.parse().map_err(|error: ValueError| {
+        Failure::usage("the road cannot be written as ssh's configuration").because(&error)
+    })
+}
