@@ -1,0 +1,3 @@
+//! The daemon at home. So far: what its ssh link runs at the gateway.
+
+pub mod ssh;

@@ -1,0 +1,3 @@
+//! The ssh link: the system's `ssh`, supervised.
+
+pub mod script;

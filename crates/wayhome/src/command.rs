@@ -1,0 +1,3 @@
+//! One module for each command: its arguments beside its function.
+
+pub mod gate;
