@@ -80,11 +80,14 @@ impl Gateway {
             let line = line.replace("/usr/local/libexec/wayhome-gate", GATE);
             builder = builder.authorize(SHARED, &line);
         }
-        // What the gate's head tells people to put into sshd's drop-in.
+        fs::write(machine.file("/run/drop-in.conf"), drop_in()).expect("a drop-in");
         let sshd = builder
-            .line("AllowStreamLocalForwarding no")
+            .line("Include /run/drop-in.conf")
             .line("PermitRootLogin prohibit-password")
             .line("Subsystem sftp internal-sftp")
+            // On, so that it is the key's line that denies it; any program will do for xauth.
+            .line("X11Forwarding yes")
+            .line("XAuthLocation /bin/true")
             .start(&machine)
             .expect("an sshd");
         let known = format!("{}\n", sshd.known_hosts_line("127.0.0.1"));
@@ -147,13 +150,36 @@ impl Gateway {
     /// A program that is no sshd, listening on `127.0.0.1` as one of its users.
     pub fn program(&self, user: &str, port: u16) -> Process {
         let script = format!(
-            "use IO::Socket::INET; IO::Socket::INET->new(LocalAddr => '127.0.0.1', \
+            "use IO::Socket::INET; my $s = IO::Socket::INET->new(LocalAddr => '127.0.0.1', \
              LocalPort => {port}, Listen => 1) or die; sleep 1000"
         );
         let mut perl = self.machine.command_as(user, "/usr/bin/perl").expect("a user");
         let child = perl.args(["-e", &script]).stdin(Stdio::null()).spawn().expect("perl");
         assert_eventually!(self.listens(port), within = SOON, "no program on {port}");
         Process(child)
+    }
+
+    /// A variable in the environment of a process of the gateway.
+    pub fn variable(&self, pid: &str, name: &str) -> Option<String> {
+        let all = fs::read_to_string(self.machine.file(format!("/proc/{pid}/environ")));
+        let all = all.expect("an environment");
+        let mut values =
+            all.split('\0').filter_map(|one| one.strip_prefix(name)?.strip_prefix('='));
+        values.next().map(str::to_owned)
+    }
+
+    /// The first child of a process of the gateway.
+    pub fn child_of(&self, pid: &str) -> String {
+        let children = self.machine.file(format!("/proc/{pid}/task/{pid}/children"));
+        let children = fs::read_to_string(children).expect("a process");
+        children.split(' ').next().expect("a child").to_owned()
+    }
+
+    /// Runs a program in it as root until the handle is dropped.
+    pub fn run(&self, program: &str, arguments: &[&str]) -> Process {
+        let mut command = self.machine.command(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+        Process(command.spawn().expect("a program"))
     }
 
     /// When a process of the gateway started, as `/proc` tells.
@@ -184,25 +210,7 @@ pub struct Link<'a> {
 impl Link<'_> {
     /// Opens the hold and reads its greeting.
     pub fn hold(&self, ports: &[u16]) -> Hold {
-        let mut child = self
-            .gateway
-            .ssh(&self.key, &["-S", &self.socket])
-            .arg(script::command(ports))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("ssh");
-        let mut input = child.stdin.take().expect("a pipe");
-        write!(input, "{}{}\n", script::HOLD, script::END).expect("the script is read");
-        let output = BufReader::new(child.stdout.take().expect("a pipe"));
-        let (send, lines) = channel();
-        thread::spawn(move || {
-            output.lines().map_while(Result::ok).try_for_each(|line| send.send(line))
-        });
-        let mut hold = Hold { child, input, lines, greeting: String::new() };
-        hold.greeting = hold.line();
-        assert!(hold.greeting.starts_with("wayhome-hold 1 "), "{}", hold.greeting);
-        hold
+        Hold::start(self.gateway.ssh(&self.key, &["-S", &self.socket]), ports)
     }
 
     /// Asks for a forward, as the agent does after the greeting.
@@ -215,6 +223,14 @@ impl Link<'_> {
     pub fn try_forward(&self, wanted: &str) -> Output {
         let options = ["-S", &self.socket, "-O", "forward", "-R", wanted];
         self.gateway.ssh(&self.key, &options).output().expect("ssh")
+    }
+
+    /// Listens at the client's end on a socket's path, and leads from there to one at the gateway.
+    pub fn lead(&self, here: &str, there: &str) {
+        let way = format!("{here}:{there}");
+        let options = ["-S", &self.socket, "-O", "forward", "-L", &way];
+        let asked = self.gateway.ssh(&self.key, &options).output().expect("ssh");
+        assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
     }
 
     /// Stops the client where it stands: to the gateway it is a connection that is merely silent.
@@ -249,6 +265,27 @@ pub struct Hold {
 }
 
 impl Hold {
+    /// Runs the hold over an `ssh` that is complete up to its command, and reads the greeting.
+    pub fn start(mut ssh: Command, ports: &[u16]) -> Hold {
+        let mut child = ssh
+            .arg(script::command(ports))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("ssh");
+        let mut input = child.stdin.take().expect("a pipe");
+        writeln!(input, "{}{}", script::HOLD, script::END).expect("the script is read");
+        let output = BufReader::new(child.stdout.take().expect("a pipe"));
+        let (send, lines) = channel();
+        thread::spawn(move || {
+            output.lines().map_while(Result::ok).try_for_each(|line| send.send(line))
+        });
+        let mut hold = Hold { child, input, lines, greeting: String::new() };
+        hold.greeting = hold.line();
+        assert!(hold.greeting.starts_with("wayhome-hold 1 "), "{}", hold.greeting);
+        hold
+    }
+
     pub fn ask(&mut self, request: &str) -> String {
         writeln!(self.input, "{request}").expect("the hold reads");
         self.line()
@@ -307,6 +344,15 @@ pub fn printed(arguments: &[&str]) -> String {
     let mut out = Vec::new();
     gate::run(&args, &mut out).expect("printed");
     String::from_utf8(out).expect("text")
+}
+
+/// What the head of the gate tells people to give their sshd.
+fn drop_in() -> String {
+    let gate = printed(&["gate"]);
+    let lines = gate.lines().skip_while(|line| !line.contains("sshd_config.d/")).skip(1);
+    let block: Vec<&str> = lines.map_while(|line| line.strip_prefix("#   ")).collect();
+    assert!(block[0].starts_with("Match User ") && block.len() > 1, "{block:?}");
+    block.join("\n") + "\n"
 }
 
 fn forward(port: u16) -> String {
