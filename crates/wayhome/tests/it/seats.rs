@@ -1,5 +1,6 @@
 //! Three seats with an agent at home: what the tests of the agent begin with.
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -58,9 +59,10 @@ impl Login {
 pub struct Seats {
     pub lab: Lab,
     pub openssh: OpenSsh,
-    pub gateway: Sshd,
+    /// The gateway's sshd; `None` while it is down.
+    gateway: RefCell<Option<Sshd>>,
+    at_gateway: Builder,
     pub homes: Vec<Sshd>,
-    pub laptop_key: Key,
     login: Login,
 }
 
@@ -83,24 +85,47 @@ impl Seats {
         }
         write_gate(lab.gateway());
         let laptop_key = make_key(&openssh, lab.laptop());
-        let mut gateway =
-            Sshd::builder(at_gateway).port(22).listen("0.0.0.0").line("GatewayPorts clientspecified");
+        let mut gateway = Sshd::builder(at_gateway)
+            .port(22)
+            .listen("0.0.0.0")
+            .line("GatewayPorts clientspecified");
         gateway = gateway.authorize("way", laptop_key.public_line());
         for household in lab.households() {
             let key = make_key(&openssh, &household.home);
             gateway = gateway.authorize(login.user(), &login.authorized(key.public_line()));
         }
-        let gateway = kind(gateway).start(lab.gateway()).unwrap();
+        lab.gateway().sh("ssh-keygen -q -t ed25519 -N '' -f /tmp/host_key").unwrap();
+        let host_key = fs::read_to_string(lab.gateway().file("/tmp/host_key")).unwrap();
+        let at_gateway = kind(gateway).host_key(&host_key);
+        let gateway = RefCell::new(Some(at_gateway.start(lab.gateway()).unwrap()));
         let homes = lab.households().map(|household| {
             household.home.add_user("fan", 4001, "/bin/sh").unwrap();
             Sshd::builder(&openssh)
                 .port(22)
+                .line("Subsystem sftp internal-sftp")
                 .authorize("fan", laptop_key.public_line())
                 .start(&household.home)
                 .unwrap()
         });
         let homes = homes.collect();
-        Self { homes, lab, openssh, gateway, laptop_key, login }
+        Self { homes, lab, openssh, gateway, at_gateway, login }
+    }
+
+    /// Ends the gateway's sshd and all its sessions; starts it again, the same as before.
+    pub fn stop_gateway(&self) {
+        self.gateway.replace(None);
+    }
+
+    pub fn start_gateway(&self) {
+        self.gateway.replace(Some(self.at_gateway.start(self.lab.gateway()).unwrap()));
+    }
+
+    pub fn gateway_log(&self) -> String {
+        self.gateway.borrow().as_ref().unwrap().log()
+    }
+
+    pub fn gateway_key(&self) -> String {
+        self.gateway.borrow().as_ref().unwrap().host_key_line()
     }
 
     pub fn household(&self, index: usize) -> &Household {
@@ -197,8 +222,23 @@ impl<'a> Agent<'a> {
         serde_json::from_str(&json).ok()
     }
 
+    /// The status, once the agent answers.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut snapshot = None;
+        assert_eventually!(
+            {
+                snapshot = self.status();
+                snapshot.is_some()
+            },
+            within = SOON,
+            "an answer; the log: {}",
+            self.log()
+        );
+        snapshot.unwrap()
+    }
+
     pub fn link(&self) -> LinkStatus {
-        self.status().expect("the agent answers").links.remove(0)
+        self.snapshot().links.remove(0)
     }
 
     pub fn service(&self, index: usize) -> ServiceStatus {
@@ -231,7 +271,7 @@ impl<'a> Agent<'a> {
 
     /// The agent's own process in its machine, and its ssh's.
     pub fn pids(&self) -> (u32, Vec<u32>) {
-        let agent = self.status().expect("the agent answers").pid;
+        let agent = self.snapshot().pid;
         let text = self.machine.sh(&format!("cat /proc/{agent}/task/*/children")).unwrap();
         let children = text.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
         (agent, children)

@@ -17,7 +17,7 @@ fn ssh_home_from_a_laptop_that_has_nothing_installed() {
     agent.until_up();
     let (code, table, _) = output(&mut wayhome(agent.machine, &["status"]));
     assert_eq!(code, 0);
-    assert!(table.contains("ssh  2222 → localhost:22  up "), "{table}");
+    assert!(table.contains("ssh   2222 → localhost:22  up "), "{table}");
     let link = agent.link();
     assert!(link.hold && link.round_trip_ms.is_some_and(|ms| ms < 1000.0), "{link:?}");
     let host_key = link.services[0].host_key.clone();
@@ -31,8 +31,11 @@ fn ssh_home_from_a_laptop_that_has_nothing_installed() {
     let laptop = seats.lab.laptop();
     let (config, keys) = printed.split_once("# --- wayhome: begin known_hosts ---").unwrap();
     laptop.sh("mkdir -p ~/.ssh; chmod 700 ~/.ssh").unwrap();
-    fs::write(laptop.file("/run/homes/root/.ssh/config"), config.to_owned() + " IdentityFile /tmp/key\n")
-        .unwrap();
+    fs::write(
+        laptop.file("/run/homes/root/.ssh/config"),
+        config.to_owned() + " IdentityFile /tmp/key\n",
+    )
+    .unwrap();
     fs::write(laptop.file("/run/homes/root/.ssh/known_hosts"), keys).unwrap();
     let mut ssh = laptop.command(seats.openssh.ssh());
     ssh.args(["-o", "BatchMode=yes", "home-ubuntu", "id -un; cat /proc/sys/kernel/hostname"]);
@@ -42,7 +45,9 @@ fn ssh_home_from_a_laptop_that_has_nothing_installed() {
     // A file, both ways, and whole.
     laptop.sh("head -c 8000000 /dev/urandom > /tmp/there").unwrap();
     let scp = "scp -q -o BatchMode=yes";
-    laptop.sh(&format!("{scp} /tmp/there home-ubuntu:/tmp/f; {scp} home-ubuntu:/tmp/f /tmp/back")).unwrap();
+    laptop
+        .sh(&format!("{scp} /tmp/there home-ubuntu:/tmp/f; {scp} home-ubuntu:/tmp/f /tmp/back"))
+        .unwrap();
     laptop.sh("cmp /tmp/there /tmp/back").unwrap();
 }
 
@@ -52,7 +57,8 @@ fn a_configuration_file_with_two_machines_and_a_web_server() {
     let seats = Seats::start(Login::Root);
     let home = seats.lab.home();
     home.sh("echo '127.0.0.9 home-ubuntu-2' >> /etc/hosts").unwrap();
-    let second = Sshd::builder(&OpenSsh::system().unwrap()).listen("127.0.0.9").start(home).unwrap();
+    let second =
+        Sshd::builder(&OpenSsh::system().unwrap()).listen("127.0.0.9").start(home).unwrap();
     fs::write(
         home.file("/tmp/agent.toml"),
         format!(
@@ -79,9 +85,8 @@ fn a_configuration_file_with_two_machines_and_a_web_server() {
     let serve = "cd /tmp && exec python3 -m http.server --bind 127.0.0.1 8080";
     let mut web = home.command("sh").args(["-c", serve]).stderr(Stdio::null()).spawn().unwrap();
     agent.until_up();
-    let page = seats.lab.gateway().sh("exec 3<>/dev/tcp/127.0.0.1/8080").is_err();
-    assert!(page, "sh has no /dev/tcp, so this is no proof of anything");
-    let get = "exec 3<>/dev/tcp/127.0.0.1/8080; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; head -1 <&3";
+    let get =
+        "exec 3<>/dev/tcp/127.0.0.1/8080; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; head -1 <&3";
     let (_, status, _) = output(seats.lab.gateway().command("bash").args(["-c", get]));
     assert!(status.contains("200 OK"), "{status}");
     web.kill().unwrap();
@@ -129,7 +134,7 @@ fn two_gateways_of_which_one_is_down() {
         ),
     )
     .unwrap();
-    let pin = format!("[{GATEWAY}]:24 {}\n", seats.gateway.host_key_line());
+    let pin = format!("[{GATEWAY}]:24 {}\n", seats.gateway_key());
     fs::write(home.file("/tmp/pins"), pin).unwrap();
     let agent = Agent::run(home, &["--config", "/tmp/agent.toml", "--accept-new"]);
     agent.until_service(0, ServiceState::Up);
