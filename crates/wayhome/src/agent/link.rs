@@ -119,7 +119,7 @@ pub async fn run(
                 Some(Order::Status(reply)) => {
                     // Whoever asked may be gone.
                     let _ = reply.send(link.status(hands.now()));
-                    continue_with_timer()
+                    Event::Timer
                 }
                 Some(Order::NetworkChanged) => Event::NetworkChanged(hands.conns_without_address()),
                 Some(Order::Kick) => Event::Kick,
@@ -127,17 +127,13 @@ pub async fn run(
             },
             Some(event) = events.recv() => event,
             () = sleep_until(timer) => Event::Timer,
-            Some(_) = hands.tasks.join_next() => continue_with_timer(),
+            // What a task had to say came as an event.
+            Some(_) = hands.tasks.join_next() => Event::Timer,
         };
         if let Event::Ended(id, _) = &event {
             hands.conns.remove(id);
         }
     }
-}
-
-/// Nothing happened that the link must know; asking it what is due is harmless.
-fn continue_with_timer() -> Event {
-    Event::Timer
 }
 
 async fn sleep_until(deadline: Option<Instant>) {
@@ -214,7 +210,8 @@ impl Hands {
     fn dial(&mut self, id: ConnId) {
         let socket = self.sockets.path(id);
         let (close, closed) = oneshot::channel();
-        let started = Master::start(&self.gateway, socket.clone());
+        let family = self.door.as_ref().and_then(Door::family);
+        let started = Master::start(&self.gateway, socket.clone(), family);
         let pid = started.as_ref().ok().and_then(Master::pid);
         self.conns.insert(id, Conn { socket, pid, close: Some(close), hold: None });
         let events = self.events.clone();
