@@ -12,6 +12,7 @@ use wayhome_core::service::{Bind, Service, Target};
 use wayhome_core::status::LinkStatus;
 use wayhome_core::time::Time;
 
+use super::sockets::Sockets;
 use super::ssh::hold::{self, Answer, Request};
 use super::ssh::knock::Door;
 use super::ssh::master::Master;
@@ -50,16 +51,6 @@ pub struct Hands {
     tasks: JoinSet<()>,
     events: mpsc::Sender<Event>,
     began: Instant,
-}
-
-/// Fresh paths for control sockets. They are short, since a socket's path may have 108 bytes
-/// (unix(7)), of which ssh wants 17 for itself.
-#[derive(Clone, Debug)]
-pub struct Sockets {
-    /// A folder that only we can open.
-    pub dir: PathBuf,
-    /// What tells this link's sockets from the others'.
-    pub prefix: String,
 }
 
 struct Conn {
@@ -346,12 +337,6 @@ fn told(id: ConnId, answer: Answer) -> Event {
         Answer::Pong(sequence) => Event::Pong(id, sequence),
         Answer::Looked(service, holder) => Event::Looked(id, service, holder),
         Answer::Released(service, result) => Event::Released(id, service, result),
-    }
-}
-
-impl Sockets {
-    fn path(&self, id: ConnId) -> PathBuf {
-        self.dir.join(format!("{}-{id}", self.prefix))
     }
 }
 

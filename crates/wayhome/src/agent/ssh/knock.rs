@@ -26,6 +26,9 @@ const RESOLVE: Duration = Duration::from_millis(200);
 /// A resolver that is down may hang for long; without any address there is no choice but to wait.
 const RESOLVE_FIRST: Duration = Duration::from_secs(10);
 
+/// How long ssh may take to read its configuration, which may run programs (`Match exec`).
+const CONFIGURED: Duration = Duration::from_secs(10);
+
 /// Where to knock.
 #[derive(Clone, Debug)]
 pub struct Door {
@@ -48,7 +51,7 @@ impl Door {
         let mut command = master::ssh(gateway, &gateway.known_hosts);
         command.arg("-G").stderr(Stdio::null());
         master::destination(&mut command, gateway);
-        let said = command.output().await.ok()?;
+        let said = timeout(CONFIGURED, command.output()).await.ok()?.ok()?;
         let text = String::from_utf8_lossy(&said.stdout);
         let value =
             |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
