@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::command;
-use crate::error::Outcome;
+use crate::error::{Failure, Outcome};
 use crate::logging;
 
 /// `ssh home-ubuntu`, from anywhere, and it always works.
@@ -28,6 +28,7 @@ enum Command {
     Agent(command::agent::Args),
     Status(command::status::Args),
     SshConfig(Box<command::ssh_config::Args>),
+    Gate(command::gate::Args),
     Try(command::try_road::Args),
 }
 
@@ -38,6 +39,9 @@ pub fn run(cli: Cli) -> Outcome<u8> {
         Command::Agent(args) => command::agent::run(args),
         Command::Status(args) => command::status::run(&args),
         Command::SshConfig(args) => command::ssh_config::run(*args),
+        Command::Gate(args) => command::gate::run(&args, &mut anstream::stdout())
+            .map(|()| 0)
+            .map_err(|error| Failure::usage(error.to_string())),
         Command::Try(args) => command::try_road::run(&args),
     }
 }

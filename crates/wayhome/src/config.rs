@@ -64,11 +64,7 @@ pub struct Arguments {
 impl Config {
     /// Reads and checks a configuration file.
     pub fn from_file(path: &Path) -> Outcome<Self> {
-        let config = file::read(path)?;
-        for gateway in &config.gateways {
-            identity::check(gateway.identity.as_deref())?;
-        }
-        Ok(config)
+        file::read(path)
     }
 
     /// Checks what the command line said.
@@ -98,7 +94,9 @@ impl Config {
             }
             services.push(service);
         }
-        identity::check(arguments.identity.as_deref())?;
+        if let Some(identity) = &arguments.identity {
+            identity::check(identity)?;
+        }
         Ok(Self {
             name: arguments.name.map_or_else(default_name, Ok)?,
             heartbeat: HEARTBEAT,

@@ -37,6 +37,13 @@ impl Failure {
         self
     }
 
+    /// In this place of a file: `agent.toml:3`.
+    #[must_use]
+    pub fn at(mut self, place: &str) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
     /// With the error below it, and the errors below that one.
     #[must_use]
     pub fn because(mut self, cause: &dyn std::error::Error) -> Self {

@@ -26,6 +26,9 @@ const PROOF_EVERY: Duration = Duration::from_secs(120);
 const REPROVE_FIRST: Duration = Duration::from_secs(5);
 const REPROVE_MOST: Duration = Duration::from_secs(60);
 
+/// Before the next attempt when an old session was not ended: it may have ended by itself just then.
+const RETAKE_FIRST: Duration = Duration::from_millis(100);
+
 /// Between attempts at a port that could not be had: at first, and at most.
 const REOPEN_FIRST: Duration = Duration::from_secs(1);
 const REOPEN_MOST: Duration = Duration::from_secs(30);
@@ -271,8 +274,8 @@ impl Link {
                 self.trouble(service, Cause::ForwardingForbidden, now, out);
             }
             Some(LastChance::Released) => {
-                let detail = Detail::new("taken again at once after its holder was ended");
-                self.trouble(service, Cause::PortBusy { detail }, now, out);
+                let detail = Detail::new("its holder was ended, and it was taken again at once");
+                self.trouble(service, Cause::TakeoverFailed { detail }, now, out);
             }
             None if held => road.next(Op::Look, now),
             None => {
@@ -431,6 +434,7 @@ impl Road {
             (Step::Shut { .. }, cause) => {
                 let wait = match cause {
                     Cause::AnotherHome { .. } => REOPEN_HALTED,
+                    Cause::TakeoverFailed { .. } => doubled(RETAKE_FIRST, REOPEN_MOST),
                     Cause::AnotherTunnelOfThisHome
                     | Cause::AnotherLiveSession
                     | Cause::TakenByAnotherHost { .. }

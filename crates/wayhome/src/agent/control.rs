@@ -201,9 +201,25 @@ pub async fn ask<T: DeserializeOwned>(socket: &Path, asked: Asked) -> io::Result
         let mut answer = Vec::new();
         stream.take(MAX_ANSWER).read_to_end(&mut answer).await?;
         if answer.is_empty() {
-            return Err(io::Error::other("the agent does not answer this user"));
+            return Err(not_answered());
         }
         Ok(serde_json::from_slice(&answer)?)
     };
-    timeout(PATIENCE, exchange).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    match timeout(PATIENCE, exchange).await {
+        // It hangs up on strangers without a word.
+        Ok(Err(error))
+            if matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+            ) =>
+        {
+            Err(not_answered())
+        }
+        Ok(answer) => answer,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+fn not_answered() -> io::Error {
+    io::Error::other("the agent does not answer this user")
 }

@@ -12,6 +12,7 @@ use wayhome_core::service::{Bind, Service, Target};
 use wayhome_core::status::LinkStatus;
 use wayhome_core::time::Time;
 
+use super::sockets::Sockets;
 use super::ssh::hold::{self, Answer, Request};
 use super::ssh::knock::Door;
 use super::ssh::master::Master;
@@ -50,16 +51,6 @@ pub struct Hands {
     tasks: JoinSet<()>,
     events: mpsc::Sender<Event>,
     began: Instant,
-}
-
-/// Fresh paths for control sockets. They are short, since a socket's path may have 108 bytes
-/// (unix(7)), of which ssh wants 17 for itself.
-#[derive(Clone, Debug)]
-pub struct Sockets {
-    /// A folder that only we can open.
-    pub dir: PathBuf,
-    /// What tells this link's sockets from the others'.
-    pub prefix: String,
 }
 
 struct Conn {
@@ -119,7 +110,7 @@ pub async fn run(
                 Some(Order::Status(reply)) => {
                     // Whoever asked may be gone.
                     let _ = reply.send(link.status(hands.now()));
-                    continue_with_timer()
+                    Event::Timer
                 }
                 Some(Order::NetworkChanged) => Event::NetworkChanged(hands.conns_without_address()),
                 Some(Order::Kick) => Event::Kick,
@@ -127,17 +118,13 @@ pub async fn run(
             },
             Some(event) = events.recv() => event,
             () = sleep_until(timer) => Event::Timer,
-            Some(_) = hands.tasks.join_next() => continue_with_timer(),
+            // What a task had to say came as an event.
+            Some(_) = hands.tasks.join_next() => Event::Timer,
         };
         if let Event::Ended(id, _) = &event {
             hands.conns.remove(id);
         }
     }
-}
-
-/// Nothing happened that the link must know; asking it what is due is harmless.
-fn continue_with_timer() -> Event {
-    Event::Timer
 }
 
 async fn sleep_until(deadline: Option<Instant>) {
@@ -214,7 +201,8 @@ impl Hands {
     fn dial(&mut self, id: ConnId) {
         let socket = self.sockets.path(id);
         let (close, closed) = oneshot::channel();
-        let started = Master::start(&self.gateway, socket.clone());
+        let family = self.door.as_ref().and_then(Door::family);
+        let started = Master::start(&self.gateway, socket.clone(), family);
         let pid = started.as_ref().ok().and_then(Master::pid);
         self.conns.insert(id, Conn { socket, pid, close: Some(close), hold: None });
         let events = self.events.clone();
@@ -349,12 +337,6 @@ fn told(id: ConnId, answer: Answer) -> Event {
         Answer::Pong(sequence) => Event::Pong(id, sequence),
         Answer::Looked(service, holder) => Event::Looked(id, service, holder),
         Answer::Released(service, result) => Event::Released(id, service, result),
-    }
-}
-
-impl Sockets {
-    fn path(&self, id: ConnId) -> PathBuf {
-        self.dir.join(format!("{}-{id}", self.prefix))
     }
 }
 

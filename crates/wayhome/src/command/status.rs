@@ -37,17 +37,21 @@ pub fn run(args: &Args) -> Outcome<u8> {
     }
     let runtime = runtime()?;
     let mut snapshots = Vec::new();
+    let mut silent = None;
     for socket in &sockets {
-        let snapshot: Snapshot = runtime
-            .block_on(control::ask(socket, Asked::Status))
-            .map_err(|error| unanswered(socket, &error))?;
-        snapshots.push(snapshot);
+        match runtime.block_on(control::ask::<Snapshot>(socket, Asked::Status)) {
+            Ok(snapshot) => snapshots.push(snapshot),
+            Err(error) => silent = Some(unanswered(socket, &error)),
+        }
     }
     let all_up = snapshots.iter().all(Snapshot::all_up);
-    let text = if args.json { json(&snapshots)? } else { table(&snapshots) };
-    report::print(text)
-        .map_err(|error| Failure::new("the status cannot be written").because(&error))?;
-    Ok(u8::from(!all_up))
+    if !snapshots.is_empty() {
+        let text = if args.json { json(&snapshots)? } else { table(&snapshots) };
+        report::print(text)
+            .map_err(|error| Failure::new("the status cannot be written").because(&error))?;
+    }
+    // Those that answered are shown; but of all together nothing can be told.
+    silent.map_or(Ok(u8::from(!all_up)), Err)
 }
 
 fn unanswered(socket: &Path, error: &std::io::Error) -> Failure {

@@ -11,7 +11,7 @@ use wayhome_core::address::Address;
 use wayhome_core::name::Name;
 use wayhome_core::service::{Bind, ProofKind, Service, Target};
 
-use super::{Config, Gateway, HEARTBEAT, default_known_hosts, default_name};
+use super::{Config, Gateway, HEARTBEAT, default_known_hosts, default_name, identity};
 use crate::error::{Failure, Outcome};
 use crate::paths;
 
@@ -67,10 +67,11 @@ pub fn read(path: &Path) -> Outcome<Config> {
         )));
     }
     let text = fs::read_to_string(path).map_err(|e| unreadable(&e))?;
-    parse(&text, path)
+    parse(&text, path, &identity::check)
 }
 
-fn parse(text: &str, path: &Path) -> Outcome<Config> {
+/// The check of an identity is an argument, since it looks at files.
+fn parse(text: &str, path: &Path, check_identity: &dyn Fn(&Path) -> Outcome) -> Outcome<Config> {
     let source = Source { text, path };
     let form: Form = toml::from_str(text).map_err(|error| {
         source.wrong(&error.span().unwrap_or(0..0), error.message().trim_end(), None)
@@ -104,6 +105,9 @@ fn parse(text: &str, path: &Path) -> Outcome<Config> {
         if gateways.iter().any(|other| other.address == gateway.address) {
             let why = format!("the gateway `{}` is given twice", gateway.address);
             return Err(source.wrong(&form.get_ref().address.span(), &why, None));
+        }
+        if let (Some(file), Some(text)) = (&gateway.identity, &form.get_ref().identity) {
+            check_identity(file).map_err(|failure| failure.at(&source.place(&text.span())))?;
         }
         gateways.push(gateway);
     }
@@ -193,10 +197,14 @@ impl Source<'_> {
             .map_err(|error: T::Err| self.wrong(&text.span(), &error.to_string(), None))
     }
 
-    fn wrong(&self, span: &Range<usize>, why: &str, hint: Option<&str>) -> Failure {
+    /// `agent.toml:3`
+    fn place(&self, span: &Range<usize>) -> String {
         let before = self.text.get(..span.start).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        let failure = Failure::usage(format!("{}:{line}: {why}", self.path.display()));
+        format!("{}:{}", self.path.display(), before.matches('\n').count() + 1)
+    }
+
+    fn wrong(&self, span: &Range<usize>, why: &str, hint: Option<&str>) -> Failure {
+        let failure = Failure::usage(why).at(&self.place(span));
         match hint {
             Some(hint) => failure.hint(hint),
             None => failure,
@@ -228,7 +236,7 @@ proof = "hold"
 "#;
 
     fn read(text: &str) -> Outcome<Config> {
-        parse(text, Path::new("/etc/wayhome/agent.toml"))
+        parse(text, Path::new("/etc/wayhome/agent.toml"), &|_| Ok(()))
     }
 
     #[test]

@@ -8,9 +8,8 @@ use std::process::{Command, Stdio};
 
 use crate::error::{Failure, Outcome};
 
-/// Checks an identity, if one was given.
-pub fn check(identity: Option<&Path>) -> Outcome {
-    let Some(path) = identity else { return Ok(()) };
+/// Checks an identity.
+pub fn check(path: &Path) -> Outcome {
     let shown = path.display();
     let meta = fs::metadata(path).map_err(|error| {
         Failure::usage(format!("the identity `{shown}` cannot be read"))

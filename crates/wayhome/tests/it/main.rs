@@ -1,4 +1,4 @@
-//! Wayhome against real programs and real files.
+//! Wayhome against real programs and real files: OpenSSH's client and server, shells, the kernel.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -10,4 +10,10 @@
     reason = "tests fail by panicking, in their helping functions too"
 )]
 
+mod agent;
+mod gate;
+mod gate_key;
+mod gate_shells;
+mod gateway;
+mod seats;
 mod ssh_config;

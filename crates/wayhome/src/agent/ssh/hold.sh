@@ -300,7 +300,7 @@ program() {
 }
 
 # by_cgroup INODE: narrows possible to the sessions in the control group that made the socket;
-# sets decided if exactly one is there. Other users' `ss` shows the group's number, not its path.
+# sets decided if exactly one is there. Where `ss` may not look up a path, it shows a number.
 by_cgroup() {
   decided=
   command -v ss >/dev/null 2>&1 || return

@@ -12,8 +12,8 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, UnixStream};
-use tokio::process::Command;
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::process::Child;
 use tokio::time::timeout;
 use wayhome_core::health::Detail;
 use wayhome_core::host_key::HostKey;
@@ -70,7 +70,7 @@ pub async fn read_target(target: &Target, all: bool) -> Vec<HostKey> {
     let Target::Tcp(host, port) = target else { return Vec::new() };
     let mut keys = Vec::new();
     for kind in TYPES {
-        let Ok(output) = keyscan(host, *port, kind).output().await else { return keys };
+        let Ok(Ok(output)) = timeout(DEADLINE, scan_target(host, *port, kind)).await else { break };
         keys.extend(keys_in(&output));
         if !all && !keys.is_empty() {
             break;
@@ -79,6 +79,19 @@ pub async fn read_target(target: &Target, all: bool) -> Vec<HostKey> {
     keys.sort();
     keys.dedup();
     keys
+}
+
+/// Reads a target's key of one type. The connection is ours, and not `ssh-keyscan`'s own: that tries
+/// only the first address of a name, and `localhost` has two.
+async fn scan_target(host: &str, port: u16, kind: &str) -> io::Result<Output> {
+    let mut target = TcpStream::connect((host, port)).await?;
+    let (scan, mut stream) = start_scan(kind).await?;
+    let (_, output) = tokio::join!(
+        // How the connection ends is of no interest; what was read before is.
+        tokio::io::copy_bidirectional(&mut stream, &mut target),
+        scan.wait_with_output()
+    );
+    output
 }
 
 /// Reads a host key through a service's port at the gateway.
@@ -113,12 +126,7 @@ impl From<MuxError> for ProofError {
 }
 
 async fn try_scan(socket: &Path, port: u16, kind: &str) -> Result<Sighting, ProofError> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-    let mut scan = keyscan("127.0.0.1", listener.local_addr()?.port(), kind);
-    let scan = scan.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let (stream, _) = listener.accept().await?;
-    // Whoever came first came through; nobody else does.
-    drop(listener);
+    let (scan, stream) = start_scan(kind).await?;
     let stream = stream.into_std()?;
     let _opened = Mux::connect(socket).await?.stream("127.0.0.1", port, stream.as_fd()).await?;
     drop(stream);
@@ -204,11 +212,19 @@ fn is_answer(proof: ProofKind, answer: &[u8]) -> bool {
     }
 }
 
-fn keyscan(host: &str, port: u16, kind: &str) -> Command {
-    let mut command = supervise::command("ssh-keyscan");
-    command.args(["-T", "4", "-t", kind, "-p", &port.to_string(), "--", host]);
-    command.env("LC_ALL", "C").stderr(Stdio::null());
-    command
+/// Runs `ssh-keyscan` for a key of one type, and gives the connection over which it asks.
+async fn start_scan(kind: &str) -> io::Result<(Child, TcpStream)> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let port = listener.local_addr()?.port().to_string();
+    let scan = supervise::command("ssh-keyscan")
+        .args(["-T", "4", "-t", kind, "-p", &port, "127.0.0.1"])
+        .env("LC_ALL", "C")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let (stream, _) = listener.accept().await?;
+    // Whoever came first came through; the listener closes, and nobody else does.
+    Ok((scan, stream))
 }
 
 fn keys_in(output: &Output) -> Vec<HostKey> {

@@ -1,0 +1,8 @@
+//! The agent against real sshds, over networks that are cut, and next to everything that might be in
+//! the way at a gateway.
+
+mod contact;
+mod neighbours;
+mod recovery;
+mod road;
+mod supervision;

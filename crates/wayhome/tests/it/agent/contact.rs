@@ -1,0 +1,121 @@
+//! The first contact, the login, and the configuration: what is wrong is said before anything is
+//! dialled, or halts.
+
+use std::fs;
+
+use wayhome_core::status::LinkState;
+use wayhome_lab::net::GATEWAY;
+use wayhome_lab::{assert_eventually, needs_lab};
+
+use crate::seats::{Agent, Login, SOON, Seats, output, wayhome};
+
+const FORWARD: [&str; 2] = ["-R", "2222:localhost:22"];
+
+#[test]
+fn an_unknown_gateway_is_shown_and_asked_about() {
+    needs_lab!();
+    let seats = Seats::start(Login::Root);
+    let home = seats.lab.home();
+    let address = format!("root@{GATEWAY}");
+    let arguments = ["agent", "run", &address, "-i", "/tmp/key", "-R", "2222:localhost:22"];
+
+    // Nobody to ask: refused, with the fingerprint, and nothing pinned.
+    let mut command = home.command("setsid");
+    command.arg("--wait").arg(env!("CARGO_BIN_EXE_wayhome")).args(arguments);
+    let (code, _, error) = output(command.stdin(std::process::Stdio::null()));
+    assert_eq!(code, 2, "{error}");
+    assert!(error.contains("SHA256:") && error.contains("--accept-new"), "{error}");
+    assert!(!home.file("/var/lib/wayhome/known_hosts").exists());
+
+    // A person at a terminal, who says no, and then yes.
+    let run = format!("{} {}", env!("CARGO_BIN_EXE_wayhome"), arguments.join(" "));
+    let answer = |word: &str| {
+        let script = format!(
+            "(until grep -q 'Pin it' /tmp/typed 2>/dev/null; do sleep 0.05; done; echo {word}; \
+             until grep -qE 'was not pinned|is up: proven' /tmp/typed; do sleep 0.05; done; \
+             printf '\\003') | script -qefc '{run}' /tmp/typed >/dev/null; cat /tmp/typed; rm /tmp/typed"
+        );
+        output(home.command("bash").args(["-c", &script])).1
+    };
+    let said = answer("no");
+    assert!(said.contains("was not pinned, so nothing was dialled"), "{said}");
+    assert!(!home.file("/var/lib/wayhome/known_hosts").exists());
+    let said = answer("yes");
+    assert!(said.contains("is up: proven"), "{said}");
+    let pins = fs::read_to_string(home.file("/var/lib/wayhome/known_hosts")).unwrap();
+    assert_eq!(pins, format!("{GATEWAY} {}\n", seats.gateway_key()));
+}
+
+#[test]
+fn another_host_key_than_the_pinned_one_halts() {
+    needs_lab!();
+    let seats = Seats::start(Login::Root);
+    let home = seats.lab.home();
+    let wrong = seats.homes[0].host_key_line();
+    home.sh(&format!(
+        "mkdir -p /var/lib/wayhome; echo '{GATEWAY} {wrong}' > /var/lib/wayhome/known_hosts"
+    ))
+    .unwrap();
+    let agent = seats.agent();
+    assert_eventually!(agent.link().state == LinkState::Halted, within = SOON, "{}", agent.log());
+    let finding = agent.link().cause.unwrap();
+    assert_eq!(finding.cause.kind(), "host-key-changed");
+    let pins = fs::read_to_string(home.file("/var/lib/wayhome/known_hosts")).unwrap();
+    assert!(pins.contains(&wrong), "a pin is never changed");
+}
+
+#[test]
+fn a_refused_key_halts_and_is_not_hammered() {
+    needs_lab!();
+    let seats = Seats::start(Login::Root);
+    let home = seats.lab.home();
+    home.sh("ssh-keygen -q -t ed25519 -N '' -f /tmp/other").unwrap();
+    let arguments = [&format!("root@{GATEWAY}"), "-i", "/tmp/other", "--accept-new"];
+    let agent = Agent::run(home, &[&arguments[..], &FORWARD].concat());
+    assert_eventually!(agent.link().state == LinkState::Halted, within = SOON, "{}", agent.log());
+    let link = agent.link();
+    assert_eq!(link.cause.unwrap().cause.kind(), "key-refused");
+    assert_eq!(link.attempt, 1);
+    assert!(link.retry_in_ms.unwrap() > 60_000, "a slow probe");
+    let (code, table, _) = output(&mut wayhome(home, &["status"]));
+    assert_eq!(code, 1);
+    assert!(table.contains("authorized_keys"), "the remedy: {table}");
+}
+
+#[test]
+fn a_configuration_that_is_wrong_is_refused_before_anything_is_dialled() {
+    needs_lab!();
+    let seats = Seats::start(Login::Root);
+    let home = seats.lab.home();
+    home.sh("cp /tmp/key /tmp/open; chmod 644 /tmp/open; touch /tmp/empty; chmod 600 /tmp/empty
+         ssh-keygen -q -t ed25519 -N secret -f /tmp/locked")
+        .unwrap();
+    let address = format!("root@{GATEWAY}");
+    for (identity, part) in [
+        ("/tmp/open", "can be read by others (mode 0644)"),
+        ("/tmp/missing", "cannot be read"),
+        ("/tmp/empty", "is no private key"),
+        ("/tmp/key.pub", "can be read by others"),
+        ("/tmp/locked", "has a passphrase"),
+        ("/tmp", "is not a file"),
+    ] {
+        let mut command = wayhome(home, &["agent", "run", &address, "-i", identity]);
+        let (code, _, error) = output(command.args(FORWARD));
+        assert_eq!(code, 2, "{identity}: {error}");
+        assert!(error.contains(identity) && error.contains(part), "{identity}: {error}");
+    }
+    let config = "[[gateway]]\naddress = \"ssh://root@203.0.113.10\"\nidentity = \"open\"\n\
+                  [[service]]\ntarget = \"localhost:22\"\nport = 2222\n";
+    fs::write(home.file("/tmp/agent.toml"), config).unwrap();
+    let (code, _, error) = output(&mut wayhome(home, &["agent", "run", "-c", "/tmp/agent.toml"]));
+    assert_eq!(code, 2, "{error}");
+    assert!(error.contains("/tmp/agent.toml:3: ") && error.contains("chmod 600"), "{error}");
+    for arguments in
+        [vec!["agent", "run"], vec!["agent", "run", &address], vec!["agent", "run", "-c", "/no"]]
+    {
+        let (code, _, error) = output(&mut wayhome(home, &arguments));
+        assert_eq!(code, 2, "{arguments:?}: {error}");
+    }
+    let log = seats.gateway_log();
+    assert!(!log.contains("Connection from"), "nothing was dialled: {log}");
+}

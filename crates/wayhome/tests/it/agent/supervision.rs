@@ -1,0 +1,193 @@
+//! The ssh child under the person's own configuration, and the ends of the agent and its child.
+
+use std::fs;
+
+use wayhome_lab::net::{GATEWAY, LAPTOP};
+use wayhome_lab::{Sshd, assert_eventually, needs_lab};
+
+use crate::seats::{Agent, Login, PORT, SOON, Seats, output, wayhome};
+
+#[test]
+fn a_hostile_ssh_config_breaks_nothing() {
+    needs_lab!();
+    let seats = Seats::start(Login::Root);
+    let home = seats.lab.home();
+    home.sh("mkdir -p ~/.ssh; cat > ~/.ssh/config <<'END'
+Host *
+  ControlMaster auto
+  ControlPath /tmp/shared-%C
+  ControlPersist 10m
+  ForkAfterAuthentication yes
+  RemoteForward 2250 localhost:22
+  LocalForward 2251 localhost:22
+  DynamicForward 2252
+  PermitLocalCommand yes
+  LocalCommand touch /tmp/local-command-ran
+  RemoteCommand touch /tmp/remote-command-ran
+  RequestTTY force
+  StrictHostKeyChecking no
+  UserKnownHostsFile /dev/null
+  LogLevel QUIET
+  ForwardAgent yes
+  ExitOnForwardFailure yes
+  EscapeChar none
+  BatchMode no
+  ServerAliveInterval 0
+END")
+        .unwrap();
+    let agent = seats.agent();
+    agent.until_up();
+    let (agent_pid, children) = agent.pids();
+    assert_eq!(children.len(), 1, "ssh stays a child of {agent_pid}: {children:?}");
+    for (machine, file) in
+        [(home, "/tmp/local-command-ran"), (seats.lab.gateway(), "/tmp/remote-command-ran")]
+    {
+        assert!(!machine.file(file).exists(), "{file}");
+    }
+    assert!(seats.holder(2250).is_empty(), "the person's own forward is not opened");
+    assert!(agent.link().hold);
+    home.sh(&format!("kill -9 {}", children[0])).unwrap();
+    agent.until_back(0);
+}
+
+#[test]
+fn through_a_jump_host_of_the_persons_own() {
+    needs_lab!();
+    let seats = Seats::start(Login::Root);
+    let home = seats.lab.home();
+    let key = fs::read_to_string(home.file("/tmp/key.pub")).unwrap();
+    let jump = Sshd::builder(&seats.openssh).port(22).listen("0.0.0.0").authorize("root", &key);
+    let jump = jump.start(seats.lab.laptop()).unwrap();
+    let known = jump.known_hosts_line(LAPTOP);
+    home.sh(&format!(
+        "mkdir -p ~/.ssh; echo '{known}' > ~/.ssh/known_hosts; printf 'Host *\\n IdentityFile /tmp/key\\n\
+         Host gw\\n HostName {GATEWAY}\\n User root\\n ProxyJump {LAPTOP}\\n' > ~/.ssh/config"
+    ))
+    .unwrap();
+    let agent = Agent::run(
+        home,
+        &["gw", "--accept-new", "-R", "2222:localhost:22", "--name", "home-ubuntu"],
+    );
+    agent.until_up();
+    let (_, children) = agent.pids();
+    home.sh(&format!("kill -9 {}", children[0])).unwrap();
+    agent.until_back(0);
+}
+
+#[test]
+fn ends_in_order_and_leaves_nothing() {
+    needs_lab!();
+    let seats = Seats::start(Login::Root);
+    let mut agent = seats.agent();
+    agent.until_up();
+    let (pid, children) = agent.pids();
+    agent.machine.sh(&format!("kill -TERM {pid}")).unwrap();
+    assert_eq!(agent.child.wait().unwrap().code(), Some(0));
+    assert!(!agent.machine.file(format!("/proc/{}", children[0])).exists(), "ssh has ended");
+    assert_eventually!(seats.holder(PORT).is_empty(), within = SOON, "the port is free");
+    let left = agent.machine.sh("ls /run/wayhome").unwrap();
+    assert_eq!(left, "", "no socket is left");
+}
+
+#[test]
+fn a_killed_agent_takes_its_ssh_with_it() {
+    needs_lab!();
+    let seats = Seats::start(Login::Root);
+    let mut agent = seats.agent();
+    agent.until_up();
+    let (_, children) = agent.pids();
+    agent.kill_9();
+    let gone = || !agent.machine.file(format!("/proc/{}", children[0])).exists();
+    assert_eventually!(gone(), within = SOON, "ssh has ended");
+    assert_eventually!(seats.holder(PORT).is_empty(), within = SOON, "the port is free");
+    // What it left behind is in nobody's way.
+    let agent = seats.agent();
+    agent.until_up();
+}
+
+#[test]
+fn only_its_owner_may_ask_the_agent() {
+    needs_lab!();
+    let seats = Seats::start(Login::Root);
+    let agent = seats.agent();
+    agent.until_up();
+    let modes = agent
+        .machine
+        .sh("stat -c '%a %U' /run/wayhome /run/wayhome/*.sock /var/lib/wayhome")
+        .unwrap();
+    assert_eq!(modes, "700 root\n600 root\n700 root\n");
+    let program = agent.machine.bring(env!("CARGO_BIN_EXE_wayhome").as_ref()).unwrap();
+    // Even where the folder lets others in, and the socket too.
+    agent.machine.sh("chmod 755 /run/wayhome; chmod 666 /run/wayhome/*.sock").unwrap();
+    let mut other = agent.machine.command_as("fan", &program).unwrap();
+    let (code, _, error) = output(other.args(["status"]).env("RUNTIME_DIRECTORY", "/run/wayhome"));
+    assert_eq!(code, 2, "{error}");
+    assert!(error.contains("does not answer this user"), "{error}");
+    let (code, ..) = output(&mut wayhome(agent.machine, &["status"]));
+    assert_eq!(code, 0);
+}
+
+#[test]
+fn status_without_an_agent_cannot_tell() {
+    needs_lab!();
+    let seats = Seats::start(Login::Root);
+    let home = seats.lab.home();
+    let (code, _, error) = output(&mut wayhome(home, &["status"]));
+    assert_eq!(code, 2, "{error}");
+    assert!(error.contains("no agent of yours runs"), "{error}");
+    // A socket that a dead agent left.
+    let mut agent = seats.agent();
+    agent.until_up();
+    agent.kill_9();
+    let (code, _, error) = output(&mut wayhome(home, &["status"]));
+    assert_eq!(code, 2, "{error}");
+    assert!(error.contains("does not answer"), "{error}");
+}
+
+#[test]
+fn as_a_plain_user_at_home() {
+    needs_lab!();
+    let seats = Seats::start(Login::Plain);
+    let home = seats.lab.home();
+    let program = home.bring(env!("CARGO_BIN_EXE_wayhome").as_ref()).unwrap();
+    home.sh("mkdir -p /run/homes/fan 2>/dev/null; cp /tmp/key ~fan/key; chown fan ~fan/key")
+        .unwrap();
+    let mut command = home.command_as("fan", &program).unwrap();
+    let address = format!("amy@{GATEWAY}");
+    command.args([
+        "agent",
+        "run",
+        &address,
+        "-i",
+        "key",
+        "--accept-new",
+        "-R",
+        "2222:localhost:22",
+    ]);
+    let _agent =
+        crate::seats::Running(command.stderr(std::process::Stdio::null()).spawn().unwrap());
+    let status = || output(home.command_as("fan", &program).unwrap().arg("status"));
+    assert_eventually!(status().0 == 0, within = SOON, "{:?}", status());
+    let modes = home
+        .sh("stat -c '%a %U' ~fan/.local/state/wayhome ~fan/.local/state/wayhome/known_hosts")
+        .unwrap();
+    assert_eq!(modes, "700 fan\n600 fan\n");
+}
+
+#[test]
+fn a_full_disk_takes_nothing_away() {
+    needs_lab!();
+    let seats = Seats::start(Login::Root);
+    let home = seats.lab.home();
+    home.sh("mkdir /var/lib/wayhome; mount -t tmpfs -o size=64k,mode=700 tmpfs /var/lib/wayhome")
+        .unwrap();
+    let agent = seats.agent();
+    agent.until_up();
+    home.sh("dd if=/dev/zero of=/var/lib/wayhome/full bs=1k 2>/dev/null || true").unwrap();
+    let (_, children) = agent.pids();
+    let before = home.sh("cat /var/lib/wayhome/sessions-home-ubuntu.json").unwrap();
+    home.sh(&format!("kill -9 {}", children[0])).unwrap();
+    agent.until_back(0);
+    assert!(agent.log().contains("cannot be recorded"), "{}", agent.log());
+    assert_eq!(home.sh("cat /var/lib/wayhome/sessions-home-ubuntu.json").unwrap(), before);
+}
