@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
-use wayhome_core::link::{Action, ConnId, Event, Link, Note, Plan};
+use wayhome_core::link::{Action, ConnId, Event, Link, Note, Plan, Session};
 use wayhome_core::service::{Bind, Service, Target};
 use wayhome_core::status::LinkStatus;
 use wayhome_core::time::Time;
@@ -51,6 +51,8 @@ pub struct Hands {
     tasks: JoinSet<()>,
     events: mpsc::Sender<Event>,
     began: Instant,
+    /// The old session that was reported last: it is ended once, for all the ports that it held.
+    ended: Option<Session>,
 }
 
 struct Conn {
@@ -92,6 +94,7 @@ pub async fn run(
         tasks: JoinSet::new(),
         events: sender,
         began,
+        ended: None,
     };
     let mut link = Link::new(plan, hands.now());
     let mut event = Event::Timer;
@@ -288,7 +291,7 @@ impl Hands {
         });
     }
 
-    fn report(&self, note: &Note) {
+    fn report(&mut self, note: &Note) {
         let name = |index: &usize| {
             self.services
                 .get(*index)
@@ -322,9 +325,12 @@ impl Hands {
                 }
             }
             Note::TookOver { service, session } => {
-                if let Some(name) = name(service) {
+                if let Some(name) = name(service)
+                    && self.ended.as_ref() != Some(session)
+                {
                     let pid = session.pid;
                     tracing::info!("{gateway}: {name}: ended our old session (process {pid})");
+                    self.ended = Some(session.clone());
                 }
             }
         }

@@ -4,6 +4,7 @@
 //! agent has a folder of its own, made anew, and what dead agents left is cleared away.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -38,8 +39,9 @@ impl Folder {
         if !deep {
             clear(parent);
         }
-        let made = tempfile::Builder::new().prefix(PREFIX).rand_bytes(6).tempdir_in(parent);
-        let dir = made.map_err(|error| {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(PREFIX).rand_bytes(6).permissions(fs::Permissions::from_mode(0o700));
+        let dir = builder.tempdir_in(parent).map_err(|error| {
             Failure::new(format!("no folder for sockets can be made in `{}`", parent.display()))
                 .because(&error)
         })?;
@@ -105,7 +107,7 @@ mod tests {
         let _held = lock(&alive).unwrap();
         let folder = Folder::make(runtime.path()).unwrap();
         assert!(!dead.exists() && alive.exists() && other.exists());
-        assert!(folder.dir.path().exists());
+        assert_eq!(folder.dir.path().metadata().unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]

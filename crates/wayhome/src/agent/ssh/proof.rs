@@ -190,7 +190,7 @@ async fn open_stream(socket: &Path, port: u16) -> Result<(UnixStream, Opened), P
 /// The smallest request that every HTTP server answers (RFC 1945).
 const HTTP_HELLO: &[u8] = b"HEAD / HTTP/1.0\r\nConnection: close\r\n\r\n";
 
-/// A ClientHello of TLS 1.2 without extensions (RFC 5246, 7.4.1.2), its random all zero. Every TLS
+/// A ClientHello of TLS 1.2 without extensions (RFC 5246, its section on ClientHello), its random all zero. Every TLS
 /// server answers it, if only with an alert that it wants a newer version; we read no further.
 const TLS_HELLO: &[u8] = &[
     0x16, 0x03, 0x01, 0x00, 0x2f, // a handshake record of 47 bytes
