@@ -12,6 +12,8 @@
 mod conn;
 mod road;
 mod seek;
+#[cfg(test)]
+mod tests;
 
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -1,0 +1,11 @@
+//! The link, driven through virtual time: as scenarios that read like what happened, as properties
+//! that hold whatever happens, and through days of faults.
+
+mod check;
+mod ending;
+mod finding;
+mod holding;
+mod losing;
+mod ports;
+mod proving;
+mod world;
