@@ -86,6 +86,11 @@ impl Seek {
     fn is_fresh(&self, id: ConnId) -> bool {
         self.conn().is_some_and(|conn| conn.id == id)
     }
+
+    /// Logged in, and waiting for the hold.
+    fn is_holding(&self, id: ConnId) -> bool {
+        matches!(self, Self::Holding { conn, .. } if conn.id == id)
+    }
 }
 
 impl Link {
@@ -175,10 +180,13 @@ impl Link {
         if !self.seek.is_fresh(id) {
             return;
         }
-        if let Seek::Dialling { conn, .. } = core::mem::replace(&mut self.seek, Seek::Idle) {
-            self.seek = Seek::Holding { conn, deadline: now + HOLD };
-            out.push(Action::Hold(id));
-        }
+        self.seek = match core::mem::replace(&mut self.seek, Seek::Idle) {
+            Seek::Dialling { conn, .. } => {
+                out.push(Action::Hold(id));
+                Seek::Holding { conn, deadline: now + HOLD }
+            }
+            other => other,
+        };
     }
 
     pub(super) fn held(
@@ -190,7 +198,7 @@ impl Link {
     ) {
         if let Some(conn) = self.serving.as_mut().filter(|conn| conn.id == id) {
             conn.hold = Hold::Held;
-        } else if self.seek.is_fresh(id) {
+        } else if self.seek.is_holding(id) {
             self.hold_timeouts = 0;
             self.promote(Hold::Held, now, out);
         } else {
@@ -218,7 +226,7 @@ impl Link {
                 conn.hold = Hold::Bare;
                 out.push(Action::Report(Note::NoHold(detail)));
             }
-        } else if self.seek.is_fresh(id) {
+        } else if self.seek.is_holding(id) {
             self.promote(Hold::Bare, now, out);
             out.push(Action::Report(Note::NoHold(detail)));
         }

@@ -179,3 +179,18 @@ fn behind_a_jump_host_nothing_is_knocked_at() {
     home.login = Login::Granted;
     home.until(ms(1_500), World::is_all_up);
 }
+
+#[test]
+fn what_is_told_twice_changes_nothing() {
+    let mut home = World::new(1);
+    home.until(secs(1), |home| home.count(is_dial) == 1);
+    let Some((_, Action::Dial(id))) = home.log.iter().find(|(_, action)| is_dial(action)).cloned()
+    else {
+        panic!()
+    };
+    home.tell(Event::Held(id, None));
+    home.tell(Event::HoldRefused(id, "too early".into()));
+    home.until(secs(1), |home| home.count(|action| matches!(action, Action::Hold(_))) == 1);
+    home.tell(Event::Connected(id));
+    home.until(secs(1), World::is_all_up);
+}
