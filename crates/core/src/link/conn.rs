@@ -20,6 +20,8 @@ pub(super) struct Conn {
     pub serving_since: Time,
     pub hold: Hold,
     pub liveness: Liveness,
+    /// The heartbeat is late, and the agent was asked whether anything moves.
+    pub inspecting: bool,
     /// The heartbeat is late, and nothing moves.
     pub suspect: bool,
     /// At most one thing at a time: under a silent cut each request hangs and holds descriptors.
@@ -50,6 +52,7 @@ impl Conn {
             serving_since: now,
             hold: Hold::Asked,
             liveness: Liveness::new(heartbeat, now),
+            inspecting: false,
             suspect: false,
             work: None,
         }

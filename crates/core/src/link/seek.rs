@@ -110,6 +110,7 @@ impl Link {
             let id = conn.id;
             // The agent answers at once; until then the question itself grants some time.
             conn.liveness.extend(now);
+            conn.inspecting = true;
             out.push(Action::Inspect(id));
         } else if let Some(sequence) = conn.liveness.ping_due(now) {
             out.push(Action::Ping(conn.id, sequence));
@@ -234,7 +235,12 @@ impl Link {
 
     pub(super) fn pong(&mut self, id: ConnId, sequence: u64, now: Time, out: &mut Vec<Action>) {
         let Some(conn) = self.serving.as_mut().filter(|conn| conn.id == id) else { return };
-        if !conn.liveness.pong(sequence, now) || !conn.suspect {
+        if !conn.liveness.pong(sequence, now) {
+            return;
+        }
+        // Answered meanwhile: what the inspection finds is of no account any more.
+        conn.inspecting = false;
+        if !conn.suspect {
             return;
         }
         // The old connection answered first: it wins, and keeps its streams.
@@ -252,7 +258,8 @@ impl Link {
     pub(super) fn inspected(&mut self, id: ConnId, moving: bool, now: Time, out: &mut Vec<Action>) {
         let Some(conn) = self.serving.as_mut().filter(|conn| conn.id == id) else { return };
         // Moving: the answer stands in line behind somebody's upload, and its time was extended.
-        if !moving && !conn.suspect && conn.is_held() {
+        let asked = core::mem::take(&mut conn.inspecting);
+        if asked && !moving && !conn.suspect && conn.is_held() {
             self.suspect(now, out);
         }
     }

@@ -137,3 +137,23 @@ fn a_request_that_hangs_gives_the_connection_up_and_says_so() {
     home.mute = false;
     home.until(secs(3), World::is_all_up);
 }
+
+#[test]
+fn an_answer_that_overtakes_the_inspection_acquits() {
+    let mut home = World::up(1);
+    let id = home.serving();
+    home.pongs = false;
+    home.clear();
+    home.until(secs(10), |home| home.count(|action| matches!(action, Action::Inspect(_))) == 1);
+    let sequence = home.log.iter().find_map(|(_, action)| match action {
+        Action::Ping(_, sequence) => Some(*sequence),
+        _ => None,
+    });
+    home.tell(Event::Pong(id, sequence.unwrap()));
+    home.pongs = true;
+    home.run(secs(60));
+    home.assert_all_up();
+    assert_eq!(home.notes(), []);
+    home.tell(Event::Inspected { conn: id, moving: false });
+    assert_eq!(home.state(), LinkState::Up, "nobody asked");
+}
