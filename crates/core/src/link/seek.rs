@@ -320,6 +320,12 @@ impl Link {
     fn suspect(&mut self, now: Time, out: &mut Vec<Action>) {
         if let Some(conn) = &mut self.serving {
             conn.suspect = true;
+            // Without a question that is out, it could never answer first.
+            if conn.is_held()
+                && let Some(sequence) = conn.liveness.hurry(now)
+            {
+                out.push(Action::Ping(conn.id, sequence));
+            }
         }
         self.cause = Some(Cause::HeartbeatLost);
         self.down_since.get_or_insert(now);

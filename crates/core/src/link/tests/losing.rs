@@ -157,3 +157,16 @@ fn an_answer_that_overtakes_the_inspection_acquits() {
     home.tell(Event::Inspected { conn: id, moving: false });
     assert_eq!(home.state(), LinkState::Up, "nobody asked");
 }
+
+#[test]
+fn an_address_that_comes_back_lets_the_old_connection_win() {
+    let mut home = World::up(1);
+    let old = home.serving();
+    home.run(secs(62));
+    home.login = Login::Hangs;
+    home.clear();
+    home.tell(Event::NetworkChanged(vec![old]));
+    assert_eq!(home.state(), LinkState::Suspect);
+    home.until(secs(1), World::is_all_up);
+    assert_eq!(home.serving(), old);
+}
