@@ -270,7 +270,9 @@ impl Link {
             self.seek = Seek::Waiting { until: now };
         }
         match &mut self.serving {
-            Some(conn) if !conn.suspect && lost.contains(&conn.id) => self.suspect(now, out),
+            Some(conn) if !conn.suspect && lost.contains(&conn.id) => {
+                return self.suspect(now, out);
+            }
             Some(conn) if !conn.suspect && conn.is_held() => {
                 if let Some(sequence) = conn.liveness.hurry(now) {
                     out.push(Action::Ping(conn.id, sequence));

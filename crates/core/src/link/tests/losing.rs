@@ -170,3 +170,16 @@ fn an_address_that_comes_back_lets_the_old_connection_win() {
     home.until(secs(1), World::is_all_up);
     assert_eq!(home.serving(), old);
 }
+
+#[test]
+fn a_lost_address_starts_the_race_at_once() {
+    let mut home = World::up(1);
+    home.run(secs(60));
+    home.clear();
+    home.change_address(true);
+    assert_eq!(home.state(), LinkState::Suspect);
+    assert_eq!(home.count(is_knock), 1, "one knock, and not two");
+    let took = home.until(secs(2), World::is_all_up);
+    assert!(took <= ms(600), "{took:?}");
+    assert_eq!(home.count(is_release), 1);
+}
