@@ -164,7 +164,8 @@ pub enum Note {
     Suspect,
     /// The late answer came before a new connection did.
     Recovered,
-    /// The link is down, for this reason; or still down, for a new reason.
+    /// The link is down, for this reason; or still down, for a new reason. Reasons that take turns
+    /// are told once in each outage.
     LinkDown(Cause),
     /// The link waits for a person.
     LinkHalted(Cause),
@@ -207,6 +208,8 @@ pub struct Link {
     hold_timeouts: u32,
     life: Life,
     cause: Option<Cause>,
+    /// The kinds of causes that were told in this outage.
+    told: Vec<&'static str>,
     attempt: u32,
     reconnects: u64,
     /// When the road was lost or first suspected; cleared when it stands again.
@@ -234,6 +237,7 @@ impl Link {
             hold_timeouts: 0,
             life: Life::Running,
             cause: None,
+            told: Vec::new(),
             attempt: 0,
             reconnects: 0,
             down_since: None,

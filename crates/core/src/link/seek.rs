@@ -250,6 +250,7 @@ impl Link {
         }
         self.seek = Seek::Idle;
         self.cause = None;
+        self.told.clear();
         self.attempt = 0;
         self.down_since = None;
         out.push(Action::Report(Note::Recovered));
@@ -372,10 +373,10 @@ impl Link {
         self.say_why(cause, out);
     }
 
-    /// Keeps the newest reason, and tells it when it is another one.
+    /// Keeps the newest reason, and tells it when it is a new one.
     fn say_why(&mut self, cause: Cause, out: &mut Vec<Action>) {
-        let known = self.cause.as_ref().is_some_and(|old| old.kind() == cause.kind());
-        if !known && self.serving.is_none() {
+        if self.serving.is_none() && !self.told.contains(&cause.kind()) {
+            self.told.push(cause.kind());
             out.push(Action::Report(Note::LinkDown(cause.clone())));
         }
         self.cause = Some(cause);
@@ -419,6 +420,7 @@ impl Link {
         self.reconnects += u64::from(self.ever_up);
         self.ever_up = true;
         self.cause = None;
+        self.told.clear();
         self.attempt = 0;
         let after = self.down_since.map(|since| now.since(since));
         out.push(Action::Report(Note::LinkUp { after }));

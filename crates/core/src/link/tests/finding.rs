@@ -194,3 +194,29 @@ fn what_is_told_twice_changes_nothing() {
     home.tell(Event::Connected(id));
     home.until(secs(1), World::is_all_up);
 }
+
+#[test]
+fn each_reason_of_an_outage_is_told_once() {
+    let mut home = World::up(1);
+    home.clear();
+    home.sshd_ends();
+    for _ in 0..20 {
+        home.run(secs(10));
+        home.tell(Event::Knocked(Err(Cause::NoRoute)));
+    }
+    let told: Vec<_> = home
+        .notes()
+        .into_iter()
+        .map(|note| match note {
+            Note::LinkDown(cause) => cause.kind(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(told, ["connection-lost", "connection-refused", "no-route"]);
+    home.listening = true;
+    home.until(secs(5), World::is_all_up);
+    home.clear();
+    home.sshd_ends();
+    home.run(secs(5));
+    assert_eq!(home.notes().len(), 2, "the next outage is another one: {:?}", home.notes());
+}
