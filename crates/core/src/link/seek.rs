@@ -347,6 +347,7 @@ impl Link {
         if was_up {
             self.backoff.reset();
         }
+        let halted = self.cause.take_if(|_| matches!(self.seek, Seek::Halted { .. }));
         if matches!(self.seek, Seek::Idle) {
             if was_up {
                 self.seek_now(now, out);
@@ -356,6 +357,8 @@ impl Link {
             }
         }
         self.say_why(cause, out);
+        // What a person must mend is still what stands in the way.
+        self.cause = halted.or(self.cause.take());
     }
 
     /// An attempt came to nothing.

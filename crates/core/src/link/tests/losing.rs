@@ -183,3 +183,15 @@ fn a_lost_address_starts_the_race_at_once() {
     assert!(took <= ms(600), "{took:?}");
     assert_eq!(home.count(is_release), 1);
 }
+
+#[test]
+fn a_halt_during_suspicion_keeps_its_reason_when_the_old_connection_ends() {
+    let refused = Cause::KeyRefused { detail: "no".into() };
+    let mut home = World::up(1);
+    home.run(secs(60));
+    home.login = Login::Fails(refused.clone());
+    home.pongs = false;
+    home.until(secs(10), |home| home.state() == LinkState::Halted);
+    home.drop_serving();
+    assert_eq!((home.state(), home.cause()), (LinkState::Halted, Some(refused)));
+}
