@@ -373,6 +373,9 @@ impl Link {
         self.life = Life::Draining { until: now + DRAIN };
         let conns = [self.serving.as_ref(), self.seek.conn()];
         out.extend(conns.into_iter().flatten().map(|conn| Action::Close(conn.id)));
+        if self.seek.conn().is_none() {
+            self.seek = Seek::Idle;
+        }
         for road in &mut self.roads {
             road.fall(now);
         }

@@ -67,3 +67,13 @@ fn nothing_comes_after_the_end() {
     assert_eq!(home.log, []);
     assert_eq!(home.link.next_timer(), None);
 }
+
+#[test]
+fn without_a_connection_the_end_comes_at_once() {
+    let mut home = World::new(1);
+    home.login = Login::Fails(Cause::HostKeyChanged);
+    home.run(secs(10));
+    home.tell(Event::Stop);
+    assert!(home.is_stopped());
+    assert_eq!(home.status().retry_in_ms, None, "nothing is tried again");
+}
