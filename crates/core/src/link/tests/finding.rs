@@ -220,3 +220,21 @@ fn each_reason_of_an_outage_is_told_once() {
     home.run(secs(5));
     assert_eq!(home.notes().len(), 2, "the next outage is another one: {:?}", home.notes());
 }
+
+#[test]
+fn a_cut_between_refusals_does_not_shorten_the_backoff() {
+    let turned_away = Login::Fails(Cause::ResetInKeyExchange { detail: "banned".into() });
+    let mut home = World::with(1, |plan| plan.knockable = false);
+    let (mut waits, mut rounds) = (secs(0), 0);
+    home.login = turned_away.clone();
+    home.run(secs(300));
+    for _ in 0..50 {
+        home.login = Login::Fails(Cause::TimedOut);
+        home.until(secs(60), |home| home.cause() == Some(Cause::TimedOut));
+        home.login = turned_away.clone();
+        home.until(secs(60), |home| home.cause() != Some(Cause::TimedOut));
+        waits += ms(home.status().retry_in_ms.unwrap());
+        rounds += 1;
+    }
+    assert!(waits / rounds > secs(8), "{:?} on average", waits / rounds);
+}
