@@ -33,9 +33,9 @@ const HALTED: Duration = Duration::from_secs(300);
 /// How long a login may take before knocking goes on beside it; doubled each time that leads to a
 /// new dial, so that a slow gateway gets the time that it needs.
 const PATIENCE: Duration = Duration::from_secs(3);
-const MOST_PATIENCE: Duration = Duration::from_secs(24);
 
-/// How long a login may take at all.
+/// How long a login may take at all. Patience grows up to it: a slow login gets that long in the
+/// end, and one that never ends is told and backs off.
 const LOGIN: Duration = Duration::from_secs(60);
 
 /// How long the hold may take after the login.
@@ -169,7 +169,7 @@ impl Link {
             (Seek::Dialling { conn, hedging: true, patience, .. }, Ok(())) => {
                 // The gateway answers a newcomer while our login hangs: the login's packets went
                 // into a cut, and wait for a retransmission that backs off.
-                let patience = (*patience * 2).min(MOST_PATIENCE);
+                let patience = (*patience * 2).min(LOGIN);
                 out.push(Action::Close(conn.id));
                 self.dial(patience, now, out);
             }

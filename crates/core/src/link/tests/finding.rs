@@ -238,3 +238,15 @@ fn a_cut_between_refusals_does_not_shorten_the_backoff() {
     }
     assert!(waits / rounds > secs(8), "{:?} on average", waits / rounds);
 }
+
+#[test]
+fn a_login_of_fifty_seconds_gets_through_and_one_without_end_is_told() {
+    let mut home = World::new(1);
+    home.login_takes = secs(50);
+    home.until(secs(160), World::is_all_up);
+    let mut home = World::new(1);
+    home.login = Login::Hangs;
+    home.run(secs(300));
+    let late = |note: &Note| *note == Note::LinkDown(Cause::LoginTimedOut);
+    assert!(home.notes().iter().any(late), "{:?}", home.notes());
+}
