@@ -35,9 +35,6 @@ use seek::Seek;
 /// How long the end of a link may take before the agent stops waiting for it.
 const DRAIN: Duration = Duration::from_secs(3);
 
-/// A connection that served for less than this was not "up": losing it does not reset the backoff.
-const WAS_UP: Duration = Duration::from_secs(10);
-
 /// How many of its own sessions a home remembers. A session is forgotten by sshd when it ends, so
 /// only the newest can still be half open; a few more cost nothing.
 const REMEMBERED: usize = 16;

@@ -12,6 +12,9 @@ use crate::time::Time;
 /// forward that is granted after we stopped waiting would leave a port open that nobody knows of.
 const REQUEST: Duration = Duration::from_secs(10);
 
+/// A connection that served for less than this was not "up": losing it does not reset the backoff.
+const WAS_UP: Duration = Duration::from_secs(10);
+
 /// One ssh process and what stands on it.
 #[derive(Debug)]
 pub(super) struct Conn {
@@ -56,6 +59,11 @@ impl Conn {
             suspect: false,
             work: None,
         }
+    }
+
+    /// Whether it served for long enough to count as a road that was up.
+    pub fn was_up(&self, now: Time) -> bool {
+        now.since(self.serving_since) >= WAS_UP
     }
 
     pub fn is_held(&self) -> bool {

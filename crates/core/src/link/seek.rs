@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::conn::{Conn, Hold};
-use super::{Action, ConnId, Life, Link, Note, Session, WAS_UP};
+use super::{Action, ConnId, Life, Link, Note, Session};
 use crate::health::{Cause, Detail, Retry};
 use crate::time::Time;
 
@@ -260,8 +260,16 @@ impl Link {
         let Some(conn) = self.serving.as_mut().filter(|conn| conn.id == id) else { return };
         // Moving: the answer stands in line behind somebody's upload, and its time was extended.
         let asked = core::mem::take(&mut conn.inspecting);
-        if asked && !moving && !conn.suspect && conn.is_held() {
-            self.suspect(now, out);
+        if !asked || moving || conn.suspect || !conn.is_held() {
+            return;
+        }
+        let was_up = conn.was_up(now);
+        self.suspect(now, out);
+        if was_up {
+            self.seek_now(now, out);
+        } else {
+            // A gateway that lets us in and then says nothing is not to be dialled without end.
+            self.seek = Seek::Waiting { until: now + self.backoff.next(GENTLY) };
         }
     }
 
@@ -272,7 +280,8 @@ impl Link {
         }
         match &mut self.serving {
             Some(conn) if !conn.suspect && lost.contains(&conn.id) => {
-                return self.suspect(now, out);
+                self.suspect(now, out);
+                return self.seek_now(now, out);
             }
             Some(conn) if !conn.suspect && conn.is_held() => {
                 if let Some(sequence) = conn.liveness.hurry(now) {
@@ -323,6 +332,9 @@ impl Link {
     fn suspect(&mut self, now: Time, out: &mut Vec<Action>) {
         if let Some(conn) = &mut self.serving {
             conn.suspect = true;
+            if conn.was_up(now) {
+                self.backoff.reset();
+            }
             // Without a question that is out, it could never answer first.
             if conn.is_held()
                 && let Some(sequence) = conn.liveness.hurry(now)
@@ -333,7 +345,6 @@ impl Link {
         self.cause = Some(Cause::HeartbeatLost);
         self.down_since.get_or_insert(now);
         out.push(Action::Report(Note::Suspect));
-        self.seek_now(now, out);
     }
 
     /// The connection that served is gone.
@@ -343,8 +354,8 @@ impl Link {
             road.fall(now);
         }
         self.down_since.get_or_insert(now);
-        let was_up = now.since(conn.serving_since) >= WAS_UP;
-        if was_up {
+        let was_up = conn.was_up(now);
+        if was_up && !conn.suspect {
             self.backoff.reset();
         }
         let halted = self.cause.take_if(|_| matches!(self.seek, Seek::Halted { .. }));

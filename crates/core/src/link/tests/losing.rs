@@ -195,3 +195,33 @@ fn a_halt_during_suspicion_keeps_its_reason_when_the_old_connection_ends() {
     home.drop_serving();
     assert_eq!((home.state(), home.cause()), (LinkState::Halted, Some(refused)));
 }
+
+#[test]
+fn a_hold_that_answers_nothing_is_not_dialled_without_end() {
+    let mut home = World::up(1);
+    home.pongs = false;
+    home.run(secs(600));
+    home.clear();
+    home.run(secs(3600));
+    let dials = home.count(is_dial);
+    assert!(dials <= 400, "{dials} dials in an hour");
+}
+
+#[test]
+fn a_road_that_was_up_forgets_old_refusals_even_if_it_is_won_by_a_race() {
+    let turned_away = Login::Fails(Cause::ResetInKeyExchange { detail: "banned".into() });
+    let mut longest = ms(0);
+    for seed in 0..20 {
+        let mut home = World::with(1, |plan| plan.seed = seed);
+        home.login = turned_away.clone();
+        home.run(secs(600));
+        home.login = Login::Granted;
+        home.until(secs(31), World::is_all_up);
+        home.run(secs(3600));
+        home.login = turned_away.clone();
+        home.pongs = false;
+        home.until(secs(10), |home| home.status().retry_in_ms.is_some());
+        longest = longest.max(ms(home.status().retry_in_ms.unwrap()));
+    }
+    assert!(longest <= ms(250), "{longest:?}");
+}
