@@ -209,7 +209,7 @@ pub struct Link {
     told: Vec<&'static str>,
     attempt: u32,
     reconnects: u64,
-    /// When the road was lost or first suspected; cleared when it stands again.
+    /// When the link was lost or first suspected; cleared when it stands again.
     down_since: Option<Time>,
     ever_up: bool,
     shown: (LinkState, Time),

@@ -107,6 +107,8 @@ pub(super) struct Road {
     shown: (ServiceState, Time),
     cause: Option<Cause>,
     last_proof: Option<Time>,
+    /// When a road that was proven was lost; cleared by the next proof.
+    lost_since: Option<Time>,
     host_key: Option<HostKey>,
     /// Failures in a row.
     failures: u32,
@@ -139,6 +141,7 @@ impl Road {
             shown: (ServiceState::Down, now),
             cause: None,
             last_proof: None,
+            lost_since: None,
             host_key: None,
             failures: 0,
             last_chance: None,
@@ -155,8 +158,11 @@ impl Road {
         self.show(now);
     }
 
-    /// A new connection is there: the port is to be asked for.
-    pub fn open_at(&mut self, now: Time) {
+    /// A new connection is there: the port is to be asked for. The last one was lost at `lost`.
+    pub fn open_at(&mut self, lost: Option<Time>, now: Time) {
+        if self.last_proof.is_some() {
+            self.lost_since = self.lost_since.or(lost);
+        }
         self.fall(now);
         self.step = Step::Shut { at: now, next: Op::Forward };
         self.show(now);
@@ -398,12 +404,9 @@ impl Link {
         road.last_proof = Some(now);
         road.step = Step::Open { at: now + PROOF_EVERY };
         road.show(now);
+        let after = road.lost_since.take().map(|since| now.since(since));
         if is_news {
-            let after = self.down_since.map(|since| now.since(since));
             out.push(Action::Report(Note::ServiceUp { service, after }));
-        }
-        if self.roads.iter().all(|road| road.proven) {
-            self.down_since = None;
         }
     }
 

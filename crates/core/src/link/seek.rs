@@ -428,15 +428,16 @@ impl Link {
             out.push(Action::Close(old.id));
         }
         self.serving = Some(Conn { hold, ..Conn::new(conn.id, self.plan.heartbeat, now) });
+        let lost = self.down_since.take();
         for road in &mut self.roads {
-            road.open_at(now);
+            road.open_at(lost, now);
         }
         self.reconnects += u64::from(self.ever_up);
         self.ever_up = true;
         self.cause = None;
         self.told.clear();
         self.attempt = 0;
-        let after = self.down_since.map(|since| now.since(since));
+        let after = lost.map(|since| now.since(since));
         out.push(Action::Report(Note::LinkUp { after }));
     }
 }

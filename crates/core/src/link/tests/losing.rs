@@ -225,3 +225,27 @@ fn a_road_that_was_up_forgets_old_refusals_even_if_it_is_won_by_a_race() {
     }
     assert!(longest <= ms(250), "{longest:?}");
 }
+
+#[test]
+fn an_outage_is_counted_from_its_own_beginning() {
+    let mut home = World::new(2);
+    home.ports[1] = Port::Other(crate::link::Holder::Foreign { uid: 1 }, shows('x'));
+    home.run(secs(20));
+    home.drop_serving();
+    home.run(secs(3600));
+    home.clear();
+    home.drop_serving();
+    home.run(secs(20));
+    for note in home.notes() {
+        if let Note::LinkUp { after } | Note::ServiceUp { service: 0, after } = note {
+            assert!(after.is_some_and(|after| after < secs(2)), "{after:?}");
+        }
+    }
+    home.ports[1] = Port::Free;
+    home.clear();
+    home.until(secs(90), World::is_all_up);
+    let last = home.notes().pop();
+    let Some(Note::ServiceUp { service: 1, after: None }) = last else {
+        panic!("it was never up: {last:?}")
+    };
+}
