@@ -332,27 +332,31 @@ impl Link {
             Event::NetworkChanged(lost) => self.network_changed(&lost, now, out),
             Event::Kick => self.kick(now),
             Event::Forwarded(id, service, granted) => {
-                if self.finish(id, service) == Some(Op::Forward) {
+                if self.finish(id, service, |op| *op == Op::Forward).is_some() {
                     self.forwarded(service, granted, now, out);
                 }
             }
             Event::Looked(id, service, holder) => {
-                if self.finish(id, service) == Some(Op::Look) {
+                if self.finish(id, service, |op| *op == Op::Look).is_some() {
                     self.looked(service, holder, now, out);
                 }
             }
             Event::Released(id, service, result) => {
-                if let Some(Op::Release(session)) = self.finish(id, service) {
+                if let Some(Op::Release(session)) =
+                    self.finish(id, service, |op| matches!(op, Op::Release(_)))
+                {
                     self.released(service, session, result, now, out);
                 }
             }
-            Event::Seen(id, service, sighting, expected) => match self.finish(id, service) {
-                Some(Op::Prove) => self.proved(service, sighting, &expected, now, out),
-                Some(Op::Identify(holder)) => {
-                    self.identified(service, holder, sighting, &expected, now, out);
+            Event::Seen(id, service, sighting, expected) => {
+                match self.finish(id, service, |op| matches!(op, Op::Prove | Op::Identify(_))) {
+                    Some(Op::Prove) => self.proved(service, sighting, &expected, now, out),
+                    Some(Op::Identify(holder)) => {
+                        self.identified(service, holder, sighting, &expected, now, out);
+                    }
+                    _ => {}
                 }
-                _ => {}
-            },
+            }
         }
     }
 

@@ -247,10 +247,15 @@ impl Link {
         [heartbeat, work].into_iter().flatten().min()
     }
 
-    /// The work that this answer ends, if it was still waited for.
-    pub(super) fn finish(&mut self, id: ConnId, service: usize) -> Option<Op> {
+    /// The work that this answer ends, if it is what is waited for.
+    pub(super) fn finish(
+        &mut self,
+        id: ConnId,
+        service: usize,
+        answers: impl Fn(&Op) -> bool,
+    ) -> Option<Op> {
         let conn = self.serving.as_mut().filter(|conn| conn.id == id)?;
-        let work: Work = conn.work.take_if(|work| work.service == service)?;
+        let work: Work = conn.work.take_if(|work| work.service == service && answers(&work.op))?;
         Some(work.op)
     }
 

@@ -171,3 +171,16 @@ fn a_busy_port_does_not_delay_the_others() {
     });
     assert!(took <= secs(1), "{took:?}");
 }
+
+#[test]
+fn an_answer_to_something_else_ends_no_request() {
+    let mut home = World::new(1);
+    home.ports[0] = Port::Session(session(7), shows('x'));
+    home.until(secs(1), |home| home.count(is_look) == 1);
+    let id = home.serving();
+    home.tell(Event::Forwarded(id, 0, true));
+    home.tell(Event::Released(id, 0, Ok(())));
+    home.tell(Event::Seen(id, 0, Sighting::Silent, vec![]));
+    home.until(secs(1), |home| home.service(0) == ServiceState::Halted);
+    assert_eq!((home.count(is_look), home.count(is_proof)), (1, 1));
+}
