@@ -4,7 +4,7 @@
 use core::time::Duration;
 
 use super::road::Op;
-use super::{Action, ConnId};
+use super::{Action, ConnId, Session};
 use crate::liveness::Liveness;
 use crate::time::Time;
 
@@ -22,6 +22,8 @@ pub(super) struct Conn {
     /// When it began to carry the services.
     pub serving_since: Time,
     pub hold: Hold,
+    /// The sshd that serves it, as the hold named it.
+    pub session: Option<Session>,
     pub liveness: Liveness,
     /// The heartbeat is late, and the agent was asked whether anything moves.
     pub inspecting: bool,
@@ -54,6 +56,7 @@ impl Conn {
             id,
             serving_since: now,
             hold: Hold::Asked,
+            session: None,
             liveness: Liveness::new(heartbeat, now),
             inspecting: false,
             suspect: false,

@@ -301,6 +301,7 @@ impl Link {
         out: &mut Vec<Action>,
     ) {
         let ours = matches!(&holder, Holder::Session(session) if self.is_recorded(session));
+        let own = self.serving.as_ref().and_then(|conn| conn.session.clone());
         let Some(road) = self.roads.get_mut(service) else { return };
         match holder {
             Holder::Free => {
@@ -309,6 +310,10 @@ impl Link {
             }
             // An earlier request of this connection was granted after all.
             Holder::Ourselves => self.forwarded(service, true, now, out),
+            // The road that we stand on is recorded as well.
+            Holder::Session(session) if own.as_ref() == Some(&session) => {
+                self.forwarded(service, true, now, out);
+            }
             Holder::Session(session) if ours => road.next(Op::Release(session), now),
             Holder::Program { pid, name } => {
                 self.trouble(service, Cause::PortTakenByProgram { program: name, pid }, now, out);

@@ -205,6 +205,9 @@ impl Link {
         } else {
             return;
         }
+        if let Some(conn) = &mut self.serving {
+            conn.session.clone_from(&session);
+        }
         if let Some(session) = session {
             self.remember(session, out);
         }

@@ -184,3 +184,23 @@ fn an_answer_to_something_else_ends_no_request() {
     home.until(secs(1), |home| home.service(0) == ServiceState::Halted);
     assert_eq!((home.count(is_look), home.count(is_proof)), (1, 1));
 }
+
+#[test]
+fn our_own_connection_is_never_ended() {
+    let mut home = World::up(1);
+    let (id, own) = (home.serving(), home.own_session());
+    home.run(secs(130));
+    home.drop_serving();
+    home.until(secs(2), |home| home.count(is_forward) == 2);
+    let _ = id;
+    let now = home.serving();
+    let mine = home.own_session();
+    assert_ne!(own, mine);
+    home.lose_answers();
+    home.tell(Event::Forwarded(now, 0, false));
+    home.lose_answers();
+    // A look that takes our own sshd for an old one.
+    home.tell(Event::Looked(now, 0, Holder::Session(mine)));
+    home.run(secs(1));
+    assert_eq!(home.count(is_release), 0);
+}
