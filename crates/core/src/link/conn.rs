@@ -15,6 +15,10 @@ const REQUEST: Duration = Duration::from_secs(10);
 /// A connection that served for less than this was not "up": losing it does not reset the backoff.
 const WAS_UP: Duration = Duration::from_secs(10);
 
+/// How long a proof may take before it is clear that no answer will come. The agent has a shorter
+/// deadline of its own; a proof that is late says nothing of the connection.
+const PROOF: Duration = Duration::from_secs(60);
+
 /// One ssh process and what stands on it.
 #[derive(Debug)]
 pub(super) struct Conn {
@@ -75,13 +79,17 @@ impl Conn {
 
     /// Begins a piece of work, and gives the action that does it.
     pub fn begin(&mut self, service: usize, op: Op, now: Time) -> Action {
+        let most = match &op {
+            Op::Identify(_) | Op::Prove => PROOF,
+            Op::Forward | Op::Look | Op::Release(_) => REQUEST,
+        };
         let action = match &op {
             Op::Forward => Action::Forward(self.id, service),
             Op::Look => Action::Look(self.id, service),
             Op::Release(session) => Action::Release(self.id, service, session.clone()),
             Op::Identify(_) | Op::Prove => Action::Prove(self.id, service),
         };
-        self.work = Some(Work { service, op, deadline: now + REQUEST });
+        self.work = Some(Work { service, op, deadline: now + most });
         action
     }
 }

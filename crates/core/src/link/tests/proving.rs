@@ -72,3 +72,16 @@ fn a_proof_is_news_once_for_each_connection() {
     let ups = home.notes().into_iter().filter(|note| matches!(note, Note::ServiceUp { .. }));
     assert_eq!(ups.count(), 2);
 }
+
+#[test]
+fn a_proof_that_takes_long_does_not_cost_the_connection() {
+    let mut home = World::up(2);
+    let id = home.serving();
+    home.until(secs(121), |home| home.count(is_proof) == 3);
+    home.lose_answers();
+    home.run(secs(28));
+    home.tell(crate::link::Event::Seen(id, 0, Sighting::Silent, vec![]));
+    home.run(secs(300));
+    assert_eq!((home.count(is_dial), home.serving()), (1, id));
+    home.assert_all_up();
+}
