@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 
-use super::road::Op;
+use super::road::{Op, needs_hold};
 use super::{Action, ConnId, Session};
 use crate::liveness::Liveness;
 use crate::time::Time;
@@ -19,6 +19,12 @@ const WAS_UP: Duration = Duration::from_secs(10);
 /// deadline of its own; a proof that is late says nothing of the connection.
 const PROOF: Duration = Duration::from_secs(60);
 
+/// How long the hold may take.
+pub(super) const HOLD: Duration = Duration::from_secs(5);
+
+/// A hold that ends is asked for again if the last time lies this far back.
+const HOLD_AGAIN: Duration = Duration::from_secs(60);
+
 /// One ssh process and what stands on it.
 #[derive(Debug)]
 pub(super) struct Conn {
@@ -26,6 +32,10 @@ pub(super) struct Conn {
     /// When it began to carry the services.
     pub serving_since: Time,
     pub hold: Hold,
+    /// Until when to wait for the hold that was asked for once more.
+    pub hold_deadline: Time,
+    /// When the hold was last asked for once more.
+    pub asked_again: Option<Time>,
     /// The sshd that serves it, as the hold named it.
     pub session: Option<Session>,
     pub liveness: Liveness,
@@ -60,6 +70,8 @@ impl Conn {
             id,
             serving_since: now,
             hold: Hold::Asked,
+            hold_deadline: now,
+            asked_again: None,
             session: None,
             liveness: Liveness::new(heartbeat, now),
             inspecting: false,
@@ -75,6 +87,28 @@ impl Conn {
 
     pub fn is_held(&self) -> bool {
         self.hold == Hold::Held
+    }
+
+    /// Whether this may be begun over it now.
+    pub fn can(&self, op: &Op) -> bool {
+        self.is_held() || !needs_hold(op)
+    }
+
+    /// The hold has ended: whether to ask for it once more, which is then noted.
+    pub fn asks_again(&mut self, now: Time) -> bool {
+        if !self.is_held() || self.asked_again.is_some_and(|at| now.since(at) < HOLD_AGAIN) {
+            return false;
+        }
+        self.hold = Hold::Asked;
+        self.hold_deadline = now + HOLD;
+        self.asked_again = Some(now);
+        true
+    }
+
+    /// The hold answers, for the first time or once more.
+    pub fn holds(&mut self, heartbeat: Duration, now: Time) {
+        self.hold = Hold::Held;
+        self.liveness = Liveness::new(heartbeat, now);
     }
 
     /// Begins a piece of work, and gives the action that does it.

@@ -9,7 +9,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::conn::{Conn, Work};
+use super::conn::{Conn, Hold, Work};
 use super::{Action, ConnId, Link, Note, Session};
 use crate::health::{Cause, Detail, Retry};
 use crate::host_key::HostKey;
@@ -227,7 +227,7 @@ impl Link {
     pub(super) fn tend_roads(&mut self, now: Time, out: &mut Vec<Action>) {
         let Some(conn) = self.serving.as_mut().filter(|conn| is_free(conn)) else { return };
         let due = self.roads.iter().enumerate().filter_map(|(service, road)| {
-            let (at, op) = road.due()?;
+            let (at, op) = road.due().filter(|(_, op)| conn.can(op))?;
             (at <= now).then_some((urgency(&op), at, service, op))
         });
         if let Some((_, _, service, op)) = due.min_by_key(|(urgency, at, ..)| (*urgency, *at)) {
@@ -239,12 +239,32 @@ impl Link {
         if conn.suspect {
             return conn.work.as_ref().map(|work| work.deadline);
         }
-        let heartbeat = conn.is_held().then(|| conn.liveness.next_timer());
+        let heartbeat = match conn.hold {
+            Hold::Held => Some(conn.liveness.next_timer()),
+            Hold::Asked => Some(conn.hold_deadline),
+            Hold::Bare => None,
+        };
         let work = match &conn.work {
             Some(work) => Some(work.deadline),
-            None => self.roads.iter().filter_map(|road| road.due().map(|(at, _)| at)).min(),
+            None => {
+                let due = self.roads.iter().filter_map(Road::due);
+                due.filter(|(_, op)| conn.can(op)).map(|(at, _)| at).min()
+            }
         };
         [heartbeat, work].into_iter().flatten().min()
+    }
+
+    /// The hold has ended, and with it the answers that it owed. Whoever waits for them asks for the
+    /// port once more.
+    pub(super) fn hold_ended(&mut self, now: Time) {
+        if let Some(conn) = &mut self.serving {
+            conn.work.take_if(|work| needs_hold(&work.op));
+        }
+        for road in &mut self.roads {
+            if matches!(&road.step, Step::Shut { next, .. } if needs_hold(next)) {
+                road.next(Op::Forward, now);
+            }
+        }
     }
 
     /// The work that this answer ends, if it is what is waited for.
@@ -266,7 +286,7 @@ impl Link {
         now: Time,
         out: &mut Vec<Action>,
     ) {
-        let held = self.serving.as_ref().is_some_and(Conn::is_held);
+        let bare = self.serving.as_ref().is_none_or(|conn| conn.hold == Hold::Bare);
         let Some(road) = self.roads.get_mut(service) else { return };
         if granted {
             road.last_chance = None;
@@ -285,7 +305,7 @@ impl Link {
                 let detail = Detail::new("taken again at once after its holder was ended");
                 self.trouble(service, Cause::PortBusy { detail }, now, out);
             }
-            None if held => road.next(Op::Look, now),
+            None if !bare => road.next(Op::Look, now),
             None => {
                 let unknown = Holder::Unknown(Detail::new("this key may not look"));
                 road.next(Op::Identify(unknown), now);
@@ -331,14 +351,15 @@ impl Link {
         now: Time,
         out: &mut Vec<Action>,
     ) {
+        let held = self.serving.as_ref().is_some_and(Conn::is_held);
         let seen = match sighting {
             Sighting::HostKey { key, .. } if expected.contains(&key) => {
                 return self.trouble(service, Cause::AnotherTunnelOfThisHome, now, out);
             }
             Sighting::HostKey { fingerprint, .. } => Some(fingerprint),
             Sighting::Silent => {
-                if let (Holder::Session(session), Some(road)) =
-                    (&holder, self.roads.get_mut(service))
+                if let (Holder::Session(session), true, Some(road)) =
+                    (&holder, held, self.roads.get_mut(service))
                 {
                     return road.next(Op::Release(session.clone()), now);
                 }
@@ -346,7 +367,6 @@ impl Link {
             }
             Sighting::Answer | Sighting::Wrong(_) | Sighting::Refused => None,
         };
-        let held = self.serving.as_ref().is_some_and(Conn::is_held);
         let cause = match (holder, seen) {
             (Holder::Foreign { uid }, fingerprint) => Cause::PortTakenByUser { uid, fingerprint },
             (Holder::Session(_), Some(fingerprint)) => Cause::AnotherHome { fingerprint },
@@ -459,6 +479,11 @@ impl Road {
         self.cause = Some(cause);
         self.show(now);
     }
+}
+
+/// Whether it is the hold that does it.
+pub(super) fn needs_hold(op: &Op) -> bool {
+    matches!(op, Op::Look | Op::Release(_))
 }
 
 fn is_free(conn: &Conn) -> bool {

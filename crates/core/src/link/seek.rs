@@ -8,7 +8,7 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::conn::{Conn, Hold};
+use super::conn::{Conn, HOLD, Hold};
 use super::{Action, ConnId, Life, Link, Note, Session};
 use crate::health::{Cause, Detail, Retry};
 use crate::time::Time;
@@ -37,9 +37,6 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a login may take at all. Patience grows up to it: a slow login gets that long in the
 /// end, and one that never ends is told and backs off.
 const LOGIN: Duration = Duration::from_secs(60);
-
-/// How long the hold may take after the login.
-const HOLD: Duration = Duration::from_secs(5);
 
 /// What goes on to get a connection.
 #[derive(Debug)]
@@ -103,7 +100,15 @@ impl Link {
             self.lost(Cause::HeartbeatLost, now, out);
             return;
         }
-        if conn.suspect || !conn.is_held() {
+        if conn.suspect {
+            return;
+        }
+        if conn.hold == Hold::Asked && now >= conn.hold_deadline {
+            let id = conn.id;
+            self.hold_refused(id, Detail::new("no answer"), now, out);
+            return;
+        }
+        if !conn.is_held() {
             return;
         }
         if conn.liveness.is_late(now) {
@@ -198,7 +203,13 @@ impl Link {
         out: &mut Vec<Action>,
     ) {
         if let Some(conn) = self.serving.as_mut().filter(|conn| conn.id == id) {
-            conn.hold = Hold::Held;
+            if conn.is_held() {
+                return;
+            }
+            conn.holds(self.plan.heartbeat, now);
+            if conn.suspect {
+                self.recovered(out);
+            }
         } else if self.seek.is_holding(id) {
             self.hold_timeouts = 0;
             self.promote(Hold::Held, now, out);
@@ -221,15 +232,16 @@ impl Link {
         out: &mut Vec<Action>,
     ) {
         if let Some(conn) = self.serving.as_mut().filter(|conn| conn.id == id) {
-            if conn.is_held() {
-                // It ended under us: once more, and without it from then on.
-                conn.hold = Hold::Asked;
-                conn.liveness = crate::liveness::Liveness::new(self.plan.heartbeat, now);
+            if conn.hold == Hold::Bare {
+                return;
+            }
+            if conn.asks_again(now) {
                 out.push(Action::Hold(id));
             } else {
                 conn.hold = Hold::Bare;
                 out.push(Action::Report(Note::NoHold(detail)));
             }
+            self.hold_ended(now);
         } else if self.seek.is_holding(id) {
             self.promote(Hold::Bare, now, out);
             out.push(Action::Report(Note::NoHold(detail)));
@@ -243,11 +255,16 @@ impl Link {
         }
         // Answered meanwhile: what the inspection finds is of no account any more.
         conn.inspecting = false;
-        if !conn.suspect {
-            return;
+        if conn.suspect {
+            self.recovered(out);
         }
-        // The old connection answered first: it wins, and keeps its streams.
-        conn.suspect = false;
+    }
+
+    /// The old connection answered first: it wins, and keeps its streams.
+    fn recovered(&mut self, out: &mut Vec<Action>) {
+        if let Some(conn) = &mut self.serving {
+            conn.suspect = false;
+        }
         if let Some(fresh) = self.seek.conn() {
             out.push(Action::Close(fresh.id));
         }

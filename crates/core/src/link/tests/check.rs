@@ -82,6 +82,12 @@ impl Check {
                 }
                 self.proven.insert(*service, is_good(sighting, expected));
             }
+            // With the hold end the answers that it owes.
+            Event::HoldRefused(id, _) => {
+                if let Some(out) = self.open.get_mut(id) {
+                    out.take_if(|out| matches!(out, Request::Look(_) | Request::Release(_)));
+                }
+            }
             Event::Stop => {
                 self.stopping.get_or_insert(now);
             }

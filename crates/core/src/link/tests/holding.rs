@@ -65,3 +65,69 @@ fn a_hold_that_is_killed_every_hour_is_asked_for_every_hour() {
     assert!(home.status().hold);
     assert_eq!(home.count(is_dial), 1);
 }
+
+#[test]
+fn a_hold_that_ends_and_is_never_answered_again_is_done_without() {
+    let mut home = World::up(1);
+    home.hold = HoldManner::Swallowed;
+    let id = home.serving();
+    home.clear();
+    home.tell(Event::HoldRefused(id, "it ended".into()));
+    home.run(secs(6));
+    assert_eq!(home.notes(), [Note::NoHold("no answer".into())]);
+    home.assert_all_up();
+}
+
+#[test]
+fn a_hold_that_ends_is_asked_for_once_more() {
+    let mut home = World::up(1);
+    let id = home.serving();
+    home.clear();
+    home.tell(Event::HoldRefused(id, "it ended".into()));
+    home.run(secs(1));
+    assert!(home.status().hold);
+    assert_eq!(home.count(is_hold), 1);
+    home.run(secs(10));
+    home.assert_all_up();
+    // It ends as soon as it has greeted: from now on the link does without.
+    for _ in 0..10 {
+        home.run(ms(200));
+        home.tell(Event::HoldRefused(id, "it ended".into()));
+    }
+    home.run(secs(1));
+    assert_eq!(home.count(is_hold), 1);
+    assert!(!home.status().hold);
+    home.assert_all_up();
+    assert_eq!(home.notes(), [Note::NoHold("it ended".into())], "told once");
+}
+
+#[test]
+fn a_hold_that_ends_while_it_looks_does_not_cost_the_connection() {
+    for again in [HoldManner::Granted, HoldManner::Refused] {
+        let mut home = World::new(1);
+        home.ports[0] = Port::Session(session(7), crate::link::Sighting::Silent);
+        home.until(secs(2), |home| home.count(is_look) == 1);
+        let id = home.serving();
+        home.hold = again;
+        home.ports[0] = Port::Free;
+        // The answer is lost with the hold.
+        home.lose_answers();
+        home.tell(Event::HoldRefused(id, "it ended".into()));
+        home.until(secs(9), World::is_all_up);
+        assert_eq!((home.count(is_dial), home.serving()), (1, id));
+    }
+}
+
+#[test]
+fn a_hold_that_is_granted_again_acquits_a_suspect_connection() {
+    let mut home = World::up(1);
+    let id = home.serving();
+    home.run(secs(60));
+    home.login = Login::Hangs;
+    home.pongs = false;
+    home.until(secs(10), |home| home.state() == LinkState::Suspect);
+    home.pongs = true;
+    home.tell(Event::HoldRefused(id, "it ended".into()));
+    home.until(secs(1), World::is_all_up);
+    assert_eq!(home.serving(), id);
+}
