@@ -342,16 +342,20 @@ impl Link {
                 }
             }
             Event::Released(id, service, result) => {
-                if let Some(Op::Release(session)) =
-                    self.finish(id, service, |op| matches!(op, Op::Release(_)))
+                if let Some((Op::Release { session, .. }, _)) =
+                    self.finish(id, service, |op| matches!(op, Op::Release { .. }))
                 {
                     self.released(service, session, result, now, out);
                 }
             }
             Event::Seen(id, service, sighting, expected) => {
                 match self.finish(id, service, |op| matches!(op, Op::Prove | Op::Identify(_))) {
-                    Some(Op::Prove) => self.proved(service, sighting, &expected, now, out),
-                    Some(Op::Identify(holder)) => {
+                    // The road was cut, or may have been: that silence says nothing.
+                    Some((op, false)) if sighting == Sighting::Silent => {
+                        self.unheard(service, &op, now);
+                    }
+                    Some((Op::Prove, _)) => self.proved(service, sighting, &expected, now, out),
+                    Some((Op::Identify(holder), _)) => {
                         self.identified(service, holder, sighting, &expected, now, out);
                     }
                     _ => {}

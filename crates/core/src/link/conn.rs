@@ -61,7 +61,10 @@ pub(super) enum Hold {
 pub(super) struct Work {
     pub service: usize,
     pub op: Op,
+    pub began: Time,
     pub deadline: Time,
+    /// The connection itself was late meanwhile.
+    pub doubted: bool,
 }
 
 impl Conn {
@@ -89,9 +92,23 @@ impl Conn {
         self.hold == Hold::Held
     }
 
-    /// Whether this may be begun over it now.
-    pub fn can(&self, op: &Op) -> bool {
-        self.is_held() || !needs_hold(op)
+    /// Whether this, which has been due since `at`, may be begun over it now.
+    pub fn can(&self, op: &Op, at: Time) -> bool {
+        match op {
+            // The last question before an end: did we hear nothing because the road was cut?
+            Op::Release { recorded: false, .. } => {
+                self.is_held() && self.liveness.answered_since(at)
+            }
+            _ => self.is_held() || !needs_hold(op),
+        }
+    }
+
+    /// Whether silence in answer to this work is the other end's own: the connection answered a
+    /// heartbeat that was sent after the question, and was never late. Without a hold, who knows.
+    pub fn vouches_for(&self, work: &Work) -> bool {
+        !self.suspect
+            && !work.doubted
+            && (self.hold == Hold::Bare || self.liveness.answered_since(work.began))
     }
 
     /// The hold has ended: whether to ask for it once more, which is then noted.
@@ -115,15 +132,19 @@ impl Conn {
     pub fn begin(&mut self, service: usize, op: Op, now: Time) -> Action {
         let most = match &op {
             Op::Identify(_) | Op::Prove => PROOF,
-            Op::Forward | Op::Look | Op::Release(_) => REQUEST,
+            Op::Forward | Op::Look | Op::Release { .. } => REQUEST,
         };
         let action = match &op {
             Op::Forward => Action::Forward(self.id, service),
             Op::Look => Action::Look(self.id, service),
-            Op::Release(session) => Action::Release(self.id, service, session.clone()),
+            Op::Release { session, .. } => Action::Release(self.id, service, session.clone()),
             Op::Identify(_) | Op::Prove => Action::Prove(self.id, service),
         };
-        self.work = Some(Work { service, op, deadline: now + most });
+        if matches!(op, Op::Identify(_) | Op::Prove) {
+            // So that silence can be told from a road that is cut.
+            self.liveness.ask(now);
+        }
+        self.work = Some(Work { service, op, began: now, deadline: now + most, doubted: false });
         action
     }
 }

@@ -44,8 +44,13 @@ pub(super) enum Op {
     Forward,
     /// Looking who holds it.
     Look,
-    /// Ending an old session of ours that holds it.
-    Release(Session),
+    /// Ending an old session that holds it.
+    Release {
+        /// Which.
+        session: Session,
+        /// It is known as ours; otherwise it is one behind which nobody was heard.
+        recorded: bool,
+    },
     /// Going through the port, to see whether the service answers.
     Prove,
     /// Going through the port that somebody else holds, to see who that is.
@@ -227,7 +232,7 @@ impl Link {
     pub(super) fn tend_roads(&mut self, now: Time, out: &mut Vec<Action>) {
         let Some(conn) = self.serving.as_mut().filter(|conn| is_free(conn)) else { return };
         let due = self.roads.iter().enumerate().filter_map(|(service, road)| {
-            let (at, op) = road.due().filter(|(_, op)| conn.can(op))?;
+            let (at, op) = road.due().filter(|(at, op)| conn.can(op, *at))?;
             (at <= now).then_some((urgency(&op), at, service, op))
         });
         if let Some((_, _, service, op)) = due.min_by_key(|(urgency, at, ..)| (*urgency, *at)) {
@@ -248,7 +253,7 @@ impl Link {
             Some(work) => Some(work.deadline),
             None => {
                 let due = self.roads.iter().filter_map(Road::due);
-                due.filter(|(_, op)| conn.can(op)).map(|(at, _)| at).min()
+                due.filter(|(at, op)| conn.can(op, *at)).map(|(at, _)| at).min()
             }
         };
         [heartbeat, work].into_iter().flatten().min()
@@ -267,16 +272,42 @@ impl Link {
         }
     }
 
-    /// The work that this answer ends, if it is what is waited for.
+    /// The work that this answer ends, if it is what is waited for; and whether the connection
+    /// vouches for it.
     pub(super) fn finish(
         &mut self,
         id: ConnId,
         service: usize,
         answers: impl Fn(&Op) -> bool,
-    ) -> Option<Op> {
+    ) -> Option<(Op, bool)> {
         let conn = self.serving.as_mut().filter(|conn| conn.id == id)?;
         let work: Work = conn.work.take_if(|work| work.service == service && answers(&work.op))?;
-        Some(work.op)
+        let vouched = conn.vouches_for(&work);
+        Some((work.op, vouched))
+    }
+
+    /// The connection is late: what is under way over it may be lost, and nobody whom we did not
+    /// hear is ended for that.
+    pub(super) fn doubt(&mut self, now: Time) {
+        if let Some(work) = self.serving.as_mut().and_then(|conn| conn.work.as_mut()) {
+            work.doubted = true;
+        }
+        for road in &mut self.roads {
+            if let Step::Shut { next: Op::Release { recorded: false, .. }, .. } = &road.step {
+                road.next(Op::Forward, now);
+            }
+        }
+    }
+
+    /// Silence that says nothing: the question is put again later.
+    pub(super) fn unheard(&mut self, service: usize, op: &Op, now: Time) {
+        let Some(road) = self.roads.get_mut(service) else { return };
+        let at = now + REPROVE_FIRST;
+        road.step = match op {
+            Op::Prove => Step::Open { at },
+            _ => Step::Shut { at, next: Op::Forward },
+        };
+        road.show(now);
     }
 
     pub(super) fn forwarded(
@@ -334,7 +365,9 @@ impl Link {
             Holder::Session(session) if own.as_ref() == Some(&session) => {
                 self.forwarded(service, true, now, out);
             }
-            Holder::Session(session) if ours => road.next(Op::Release(session), now),
+            Holder::Session(session) if ours => {
+                road.next(Op::Release { session, recorded: true }, now);
+            }
             Holder::Program { pid, name } => {
                 self.trouble(service, Cause::PortTakenByProgram { program: name, pid }, now, out);
             }
@@ -358,10 +391,13 @@ impl Link {
             }
             Sighting::HostKey { fingerprint, .. } => Some(fingerprint),
             Sighting::Silent => {
-                if let (Holder::Session(session), true, Some(road)) =
-                    (&holder, held, self.roads.get_mut(service))
+                let conn = self.serving.as_mut().filter(|conn| conn.is_held());
+                if let (Holder::Session(session), Some(conn), Some(road)) =
+                    (&holder, conn, self.roads.get_mut(service))
                 {
-                    return road.next(Op::Release(session.clone()), now);
+                    conn.liveness.ask(now);
+                    let session = session.clone();
+                    return road.next(Op::Release { session, recorded: false }, now);
                 }
                 None
             }
@@ -483,7 +519,7 @@ impl Road {
 
 /// Whether it is the hold that does it.
 pub(super) fn needs_hold(op: &Op) -> bool {
-    matches!(op, Op::Look | Op::Release(_))
+    matches!(op, Op::Look | Op::Release { .. })
 }
 
 fn is_free(conn: &Conn) -> bool {
@@ -495,7 +531,7 @@ fn urgency(op: &Op) -> u8 {
     match op {
         Op::Forward => 0,
         Op::Look => 1,
-        Op::Release(_) => 2,
+        Op::Release { .. } => 2,
         Op::Prove => 3,
         Op::Identify(_) => 4,
     }

@@ -117,6 +117,7 @@ impl Link {
             conn.liveness.extend(now);
             conn.inspecting = true;
             out.push(Action::Inspect(id));
+            self.doubt(now);
         } else if let Some(sequence) = conn.liveness.ping_due(now) {
             out.push(Action::Ping(conn.id, sequence));
         }
@@ -362,6 +363,7 @@ impl Link {
                 out.push(Action::Ping(conn.id, sequence));
             }
         }
+        self.doubt(now);
         self.cause = Some(Cause::HeartbeatLost);
         self.down_since.get_or_insert(now);
         out.push(Action::Report(Note::Suspect));

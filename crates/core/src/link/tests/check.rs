@@ -80,7 +80,9 @@ impl Check {
                 if let Some((_, silent)) = self.looked.get_mut(service) {
                     *silent = *sighting == Sighting::Silent;
                 }
-                self.proven.insert(*service, is_good(sighting, expected));
+                if *sighting != Sighting::Silent {
+                    self.proven.insert(*service, is_good(sighting, expected));
+                }
             }
             // With the hold end the answers that it owes.
             Event::HoldRefused(id, _) => {

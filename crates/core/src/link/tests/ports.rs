@@ -204,3 +204,21 @@ fn our_own_connection_is_never_ended() {
     home.run(secs(1));
     assert_eq!(home.count(is_release), 0);
 }
+
+#[test]
+fn silence_behind_a_cut_is_no_reason_to_end_a_session() {
+    // The road is cut while the holder of the port is asked; it is a live home's.
+    for after in (0..4_000).step_by(50) {
+        for cut in [200, 1_000, 3_000, 8_000, 20_000] {
+            let mut home = World::new(1);
+            home.ports[0] = Port::Session(session(7), shows('x'));
+            home.until(secs(2), |home| home.count(is_proof) == 1);
+            home.run(ms(after));
+            home.cut();
+            home.run(ms(cut));
+            home.heal();
+            home.run(secs(60));
+            assert_eq!(home.count(is_release), 0, "cut for {cut} ms after {after} ms");
+        }
+    }
+}

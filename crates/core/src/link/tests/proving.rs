@@ -85,3 +85,15 @@ fn a_proof_that_takes_long_does_not_cost_the_connection() {
     assert_eq!((home.count(is_dial), home.serving()), (1, id));
     home.assert_all_up();
 }
+
+#[test]
+fn a_cut_is_not_blamed_on_the_target() {
+    let mut home = World::up(1);
+    home.until(secs(121), |home| home.count(is_proof) == 2);
+    home.cut();
+    home.run(secs(12));
+    home.heal();
+    home.until(secs(10), World::is_all_up);
+    let trouble = |note: &Note| matches!(note, Note::ServiceTrouble { .. });
+    assert!(!home.notes().iter().any(trouble), "{:?}", home.notes());
+}
