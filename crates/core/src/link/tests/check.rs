@@ -16,6 +16,9 @@ const FARTHEST: Duration = Duration::from_secs(450);
 /// begin at one moment, and the connection and the search a few.
 const MOST_AT_ONCE: usize = 24;
 
+/// Every so many steps the status is written and read back.
+const WRITTEN: u32 = 50;
+
 #[derive(Clone, Debug, PartialEq)]
 enum Request {
     Forward(usize),
@@ -39,6 +42,7 @@ pub struct Check {
     stopped: bool,
     last: Option<Time>,
     at_once: usize,
+    seen: u32,
 }
 
 impl Check {
@@ -177,7 +181,7 @@ impl Check {
         assert!(self.at_once <= MOST_AT_ONCE || timer > now, "a busy loop: {link:?}");
     }
 
-    fn status(&self, status: &LinkStatus) {
+    fn status(&mut self, status: &LinkStatus) {
         if status.state == LinkState::Up {
             assert!(self.serving.is_some(), "up without a connection");
             assert_eq!(status.cause, None, "up, and still a cause");
@@ -195,6 +199,10 @@ impl Check {
                 ServiceState::Unproven | ServiceState::Blocked | ServiceState::Halted
             );
             assert_eq!(service.cause.is_some(), has_cause, "{service:?}");
+        }
+        self.seen = self.seen.wrapping_add(1);
+        if self.seen % WRITTEN != 1 {
+            return;
         }
         let text = serde_json::to_string(status).expect("a status can be written");
         let back: LinkStatus = serde_json::from_str(&text).expect("a status can be read");

@@ -1,6 +1,7 @@
 //! The link, driven through virtual time: as scenarios that read like what happened, as properties
 //! that hold whatever happens, and through days of faults.
 
+mod anything;
 mod check;
 mod ending;
 mod finding;

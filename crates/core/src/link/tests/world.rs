@@ -60,6 +60,8 @@ struct Wire {
     session: Session,
     /// The home's address, as a count of its changes, when it was dialled.
     address: u32,
+    /// Its sshd ended during a cut.
+    dead: bool,
     /// It sent something into a cut: what it sends now comes late.
     backed_off: bool,
     /// What waits for the network.
@@ -264,6 +266,10 @@ impl World {
         self.cuts += 1;
         let ids: Vec<ConnId> = self.wires.keys().copied().collect();
         for id in ids {
+            let wire = &self.wires[&id];
+            if wire.dead && wire.address == self.address {
+                self.later(self.rtt, Todo::Tell(Event::Ended(id, lost())));
+            }
             if !self.passes(id) {
                 continue;
             }
@@ -297,6 +303,8 @@ impl World {
         for id in ids {
             if self.passes(id) {
                 self.tell(Event::Ended(id, lost()));
+            } else if let Some(wire) = self.wires.get_mut(&id) {
+                wire.dead = true;
             }
         }
     }
@@ -316,6 +324,17 @@ impl World {
         }
     }
 
+    /// The gateway's sshd gives up the sessions whose other end is gone, in its own time.
+    pub fn sshd_notices(&mut self) {
+        for index in 0..self.ports.len() {
+            if let Port::Session(holder, _) = self.ports[index].clone()
+                && !self.is_own(index)
+            {
+                self.later(self.stale_for, Todo::Forget(holder));
+            }
+        }
+    }
+
     /// What is under way is never answered.
     pub fn lose_answers(&mut self) {
         self.queue.clear();
@@ -325,7 +344,7 @@ impl World {
 
     fn passes(&self, id: ConnId) -> bool {
         let wire = self.wires.get(&id);
-        self.reachable && wire.is_some_and(|wire| wire.address == self.address)
+        self.reachable && wire.is_some_and(|wire| !wire.dead && wire.address == self.address)
     }
 
     fn perform(&mut self, action: Action) {
@@ -343,6 +362,7 @@ impl World {
                 let wire = Wire {
                     session: session(self.pids),
                     address: self.address,
+                    dead: false,
                     backed_off: false,
                     stalled: Vec::new(),
                 };
@@ -542,6 +562,16 @@ impl World {
 
     pub fn serving(&self) -> ConnId {
         self.check.serving().expect("a connection serves")
+    }
+
+    pub fn serves(&self, id: ConnId) -> bool {
+        self.check.serving() == Some(id)
+    }
+
+    /// Whether a service's port is held by one of our open connections.
+    pub fn is_own(&self, service: usize) -> bool {
+        let Port::Session(holder, _) = &self.ports[service] else { return false };
+        self.wires.values().any(|wire| wire.session == *holder)
     }
 
     pub fn own_session(&self) -> Session {
