@@ -3,6 +3,7 @@
 
 mod anything;
 mod check;
+mod day;
 mod ending;
 mod finding;
 mod holding;

@@ -84,6 +84,8 @@ pub struct World {
     pub link: Link,
     pub now: Time,
     pub log: Vec<(Time, Action)>,
+    /// For how long all was up.
+    pub up: Duration,
     pub rtt: Duration,
     pub login_takes: Duration,
     /// How long sshd keeps a session whose other end is gone.
@@ -153,6 +155,7 @@ impl World {
             link: Link::new(plan, now),
             now,
             log: Vec::new(),
+            up: Duration::ZERO,
             rtt: ms(20),
             login_takes: ms(150),
             stale_for: secs(3600),
@@ -190,7 +193,14 @@ impl World {
     pub fn run(&mut self, span: Duration) {
         let end = self.now + span;
         while self.step(end) {}
-        self.now = end;
+        self.goes_on(end);
+    }
+
+    fn goes_on(&mut self, to: Time) {
+        if to > self.now && self.is_all_up() {
+            self.up += to.since(self.now);
+        }
+        self.now = to;
     }
 
     /// Lets time pass until `done`, for at most `most`. Gives the time that it took.
@@ -209,14 +219,14 @@ impl World {
         let timer = self.link.next_timer().map(|at| at.max(self.now));
         match (queued, timer) {
             (Some(at), timer) if at <= end && timer.is_none_or(|timer| at <= timer) => {
-                self.now = at;
+                self.goes_on(at);
                 if let Some((_, todo)) = self.queue.pop_first() {
                     self.happens(todo);
                 }
                 true
             }
             (_, Some(timer)) if timer <= end => {
-                self.now = timer;
+                self.goes_on(timer);
                 self.tell(Event::Timer);
                 true
             }
