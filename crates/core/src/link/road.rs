@@ -3,7 +3,8 @@
 //! The forward comes first, because it nearly always is granted. If it is refused, the agent looks
 //! who holds the port. A session that this home recorded as its own is ended; any other is first
 //! spoken to through its port, and only one that stays silent is ended: whatever answers is alive,
-//! and a live tunnel, ours or another home's, is never touched.
+//! and a live tunnel, ours or another home's, is never touched. Silence counts only over a road that
+//! answered its heartbeats meanwhile and after.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;

@@ -173,7 +173,9 @@ impl Run {
                 }
             }
             Told::Anything { conn, service, what, how } => {
-                self.tell(anything(ConnId(*conn), *service, *what, *how));
+                // Half of it is about the connection that serves, and most of that is wrong.
+                let serving = self.check.serving().filter(|_| conn % 2 == 0);
+                self.tell(anything(serving.unwrap_or(ConnId(*conn)), *service, *what, *how));
             }
             _ => {}
         }
