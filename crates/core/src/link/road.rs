@@ -4,7 +4,7 @@
 //! who holds the port. A session that this home recorded as its own is ended; any other is first
 //! spoken to through its port, and only one that stays silent is ended: whatever answers is alive,
 //! and a live tunnel, ours or another home's, is never touched. Silence counts only over a road that
-//! answered its heartbeats before, meanwhile and after.
+//! answered its heartbeats meanwhile and after.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -26,9 +26,6 @@ const PROOF_EVERY: Duration = Duration::from_secs(120);
 /// Between proofs of a service whose last one failed: at first, and at most.
 const REPROVE_FIRST: Duration = Duration::from_secs(5);
 const REPROVE_MOST: Duration = Duration::from_secs(60);
-
-/// Before the next attempt when an old session was not ended: it may have ended by itself just then.
-const RETAKE_FIRST: Duration = Duration::from_millis(100);
 
 /// Between attempts at a port that could not be had: at first, and at most.
 const REOPEN_FIRST: Duration = Duration::from_secs(1);
@@ -337,8 +334,8 @@ impl Link {
                 self.trouble(service, Cause::ForwardingForbidden, now, out);
             }
             Some(LastChance::Released) => {
-                let detail = Detail::new("its holder was ended, and it was taken again at once");
-                self.trouble(service, Cause::TakeoverFailed { detail }, now, out);
+                let detail = Detail::new("taken again at once after its holder was ended");
+                self.trouble(service, Cause::PortBusy { detail }, now, out);
             }
             None if !bare => road.next(Op::Look, now),
             None => {
@@ -504,7 +501,6 @@ impl Road {
             (Step::Shut { .. }, cause) => {
                 let wait = match cause {
                     Cause::AnotherHome { .. } => REOPEN_HALTED,
-                    Cause::TakeoverFailed { .. } => doubled(RETAKE_FIRST, REOPEN_MOST),
                     Cause::AnotherTunnelOfThisHome
                     | Cause::AnotherLiveSession
                     | Cause::TakenByAnotherHost { .. }
