@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::conn::{Conn, HOLD, Hold};
+use super::road::needs_hold;
 use super::{Action, ConnId, Life, Link, Note, Session};
 use crate::health::{Cause, Detail, Retry};
 use crate::time::Time;
@@ -23,12 +24,18 @@ const KNOCK_PATIENTLY: Duration = Duration::from_secs(1);
 /// The longest wait after an attempt that never reached the gateway's sshd.
 const SOON: Duration = Duration::from_secs(1);
 
+/// The same, where nothing can be knocked at: then each attempt is a whole login at a jump host.
+const SOON_UNKNOCKED: Duration = Duration::from_secs(5);
+
 /// The longest wait after an attempt that reached it and was turned away: sshd (9.8 and later) and
 /// its guards ban addresses that come too often.
 const GENTLY: Duration = Duration::from_secs(30);
 
 /// Between two probes of a link that waits for a person.
 const HALTED: Duration = Duration::from_secs(300);
+
+/// The least time between two of them, however often the network changes.
+const HALTED_LEAST: Duration = Duration::from_secs(60);
 
 /// How long a login may take before knocking goes on beside it; doubled each time that leads to a
 /// new dial, so that a slow gateway gets the time that it needs.
@@ -51,8 +58,8 @@ pub(super) enum Seek {
     Dialling { conn: Conn, hedge: Time, hedging: bool, deadline: Time, patience: Duration },
     /// Logged in; the hold has been asked for.
     Holding { conn: Conn, deadline: Time },
-    /// Waiting for a person.
-    Halted { until: Time },
+    /// Waiting for a person, since then.
+    Halted { since: Time, until: Time },
 }
 
 impl Seek {
@@ -66,7 +73,7 @@ impl Seek {
     pub fn next_timer(&self) -> Option<Time> {
         match self {
             Self::Idle => None,
-            Self::Waiting { until } | Self::Halted { until } => Some(*until),
+            Self::Waiting { until } | Self::Halted { until, .. } => Some(*until),
             Self::Knocking { next, .. } => Some(*next),
             Self::Dialling { hedge, deadline, .. } => Some(*hedge.min(deadline)),
             Self::Holding { deadline, .. } => Some(*deadline),
@@ -75,7 +82,7 @@ impl Seek {
 
     pub fn waits_until(&self) -> Option<Time> {
         match self {
-            Self::Waiting { until } | Self::Halted { until } => Some(*until),
+            Self::Waiting { until } | Self::Halted { until, .. } => Some(*until),
             _ => None,
         }
     }
@@ -111,7 +118,12 @@ impl Link {
         if !conn.is_held() {
             return;
         }
-        if conn.liveness.is_late(now) {
+        let is_busy = conn.work.as_ref().is_some_and(|work| needs_hold(&work.op));
+        if is_busy && conn.liveness.is_late(now) {
+            // The heartbeat stands in line behind a request that may take longer, and has a deadline
+            // of its own.
+            conn.liveness.extend(now);
+        } else if conn.liveness.is_late(now) {
             let id = conn.id;
             // The agent answers at once; until then the question itself grants some time.
             conn.liveness.extend(now);
@@ -126,7 +138,7 @@ impl Link {
     pub(super) fn tend_seek(&mut self, now: Time, out: &mut Vec<Action>) {
         match &mut self.seek {
             Seek::Idle => {}
-            Seek::Waiting { until } | Seek::Halted { until } => {
+            Seek::Waiting { until } | Seek::Halted { until, .. } => {
                 if now >= *until {
                     self.seek_now(now, out);
                 }
@@ -318,13 +330,15 @@ impl Link {
             // One address change makes several of these events; a login that began after the first
             // of them deserves a moment.
             Seek::Dialling { hedge, .. } => *hedge = (*hedge).min(now + SOON),
-            Seek::Idle | Seek::Holding { .. } | Seek::Halted { .. } => {}
+            // It may have been the network that answered in the gateway's name, as hotels do.
+            Seek::Halted { since, until } => *until = (*until).min(now.max(*since + HALTED_LEAST)),
+            Seek::Idle | Seek::Holding { .. } => {}
         }
     }
 
     pub(super) fn kick(&mut self, now: Time) {
         match &mut self.seek {
-            Seek::Waiting { until } | Seek::Halted { until } => *until = now,
+            Seek::Waiting { until } | Seek::Halted { until, .. } => *until = now,
             Seek::Knocking { since, next } => (*since, *next) = (now, now),
             Seek::Idle | Seek::Dialling { .. } | Seek::Holding { .. } => {}
         }
@@ -397,12 +411,15 @@ impl Link {
     /// An attempt came to nothing.
     fn failed(&mut self, cause: Cause, now: Time, out: &mut Vec<Action>) {
         self.seek = match cause.retry() {
-            Retry::Soon => Seek::Waiting { until: now + self.backoff.next(SOON) },
+            Retry::Soon => {
+                let most = if self.plan.knockable { SOON } else { SOON_UNKNOCKED };
+                Seek::Waiting { until: now + self.backoff.next(most) }
+            }
             Retry::Gently => Seek::Waiting { until: now + self.backoff.next(GENTLY) },
             Retry::Halt => {
                 out.push(Action::Report(Note::LinkHalted(cause.clone())));
                 self.cause = Some(cause);
-                self.seek = Seek::Halted { until: now + self.backoff.around(HALTED) };
+                self.seek = Seek::Halted { since: now, until: now + self.backoff.around(HALTED) };
                 return;
             }
         };

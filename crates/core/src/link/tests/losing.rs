@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 
 use super::world::*;
 use crate::health::Cause;
-use crate::link::{Action, Event, Note};
+use crate::link::{Action, ConnId, Event, Holder, Link, Note};
 use crate::status::LinkState;
+use crate::time::Time;
 
 fn is_close(action: &Action) -> bool {
     matches!(action, Action::Close(_))
@@ -248,4 +249,30 @@ fn an_outage_is_counted_from_its_own_beginning() {
     let Some(Note::ServiceUp { service: 1, after: None }) = last else {
         panic!("it was never up: {last:?}")
     };
+}
+
+#[test]
+fn a_heartbeat_that_stands_behind_a_release_is_not_late() {
+    let stale = session(7);
+    let mut plan = plan(1);
+    plan.sessions = vec![stale.clone()];
+    let mut link = Link::new(plan, Time::ZERO);
+    let at = |millis| Time::ZERO + ms(millis);
+    let id = ConnId(1);
+    link.handle(Event::Timer, at(0));
+    for event in [
+        Event::Knocked(Ok(())),
+        Event::Connected(id),
+        Event::Held(id, Some(session(8))),
+        Event::Pong(id, 1),
+        Event::Forwarded(id, 0, false),
+    ] {
+        link.handle(event, at(1));
+    }
+    let asked = link.handle(Event::Looked(id, 0, Holder::Session(stale.clone())), at(2));
+    assert_eq!(asked, [Action::Release(id, 0, stale)]);
+    assert_eq!(link.handle(Event::Timer, at(5_001)), [Action::Ping(id, 2)]);
+    for millis in [6_001, 6_500, 7_100, 9_000] {
+        assert_eq!(link.handle(Event::Timer, at(millis)), [], "at {millis} ms");
+    }
 }

@@ -133,6 +133,18 @@ pub fn services(count: usize) -> Vec<Service> {
         .collect()
 }
 
+/// A plan with this many services, and nothing out of the common.
+pub fn plan(count: usize) -> Plan {
+    Plan {
+        gateway: "203.0.113.7".into(),
+        services: services(count),
+        knockable: true,
+        heartbeat: secs(5),
+        sessions: Vec::new(),
+        seed: 7,
+    }
+}
+
 impl World {
     /// A home with this many services, and all well.
     pub fn new(services: usize) -> Self {
@@ -140,14 +152,7 @@ impl World {
     }
 
     pub fn with(count: usize, change: impl FnOnce(&mut Plan)) -> Self {
-        let mut plan = Plan {
-            gateway: "203.0.113.7".into(),
-            services: services(count),
-            knockable: true,
-            heartbeat: secs(5),
-            sessions: Vec::new(),
-            seed: 7,
-        };
+        let mut plan = plan(count);
         change(&mut plan);
         let now = Time::after_start(secs(100));
         Self {

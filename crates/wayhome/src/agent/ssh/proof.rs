@@ -27,6 +27,9 @@ use crate::supervise;
 /// How long a proof may take. Under a silent cut it would hang without limit.
 const DEADLINE: Duration = Duration::from_secs(4);
 
+/// How long the target may take when it is asked directly, without a gateway in between.
+const DIRECT: Duration = Duration::from_secs(2);
+
 /// How long a connection must stay open to count as held: a refusal by the target comes within a
 /// round trip.
 const HELD: Duration = Duration::from_millis(300);
@@ -69,13 +72,17 @@ impl Expected {
 pub async fn read_target(target: &Target, all: bool) -> Vec<HostKey> {
     let Target::Tcp(host, port) = target else { return Vec::new() };
     let mut keys = Vec::new();
-    for kind in TYPES {
-        let Ok(Ok(output)) = timeout(DEADLINE, scan_target(host, *port, kind)).await else { break };
-        keys.extend(keys_in(&output));
-        if !all && !keys.is_empty() {
-            break;
+    let scans = async {
+        for kind in TYPES {
+            let Ok(output) = scan_target(host, *port, kind).await else { break };
+            keys.extend(keys_in(&output));
+            if !all && !keys.is_empty() {
+                break;
+            }
         }
-    }
+    };
+    // Whatever was read by then is what there is.
+    let _ = timeout(DIRECT, scans).await;
     keys.sort();
     keys.dedup();
     keys
