@@ -230,7 +230,7 @@ fn a_road_that_was_up_forgets_old_refusals_even_if_it_is_won_by_a_race() {
 #[test]
 fn an_outage_is_counted_from_its_own_beginning() {
     let mut home = World::new(2);
-    home.ports[1] = Port::Other(crate::link::Holder::Foreign { uid: 1 }, shows('x'));
+    home.ports[1] = Port::Other(Holder::Foreign { uid: 1 }, shows('x'));
     home.run(secs(20));
     home.drop_serving();
     home.run(secs(3600));
