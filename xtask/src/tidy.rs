@@ -78,12 +78,18 @@ fn files(root: &Path) -> Result<Vec<String>> {
 }
 
 /// The line, counted from 0, at which a file's own tests begin; the number of lines if it has none.
+/// A module that is only declared has its tests in another file.
 fn tests_begin(text: &str) -> usize {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     lines
         .windows(2)
-        .position(|pair| matches!(pair, ["#[cfg(test)]", next] if next.starts_with("mod ")))
+        .position(|pair| matches!(pair, ["#[cfg(test)]", next] if opens_module(next)))
         .unwrap_or(lines.len())
+}
+
+fn opens_module(line: &str) -> bool {
+    let is_module = line.starts_with("mod ") || (line.starts_with("pub") && line.contains(" mod "));
+    is_module && line.contains('{')
 }
 
 /// The lines that a rule about shipped code reads, numbered from 1, without their comments.
@@ -102,12 +108,14 @@ mod tests {
     fn tests_begin_at_their_module() {
         assert_eq!(tests_begin("a\n#[cfg(test)]\nextern crate std;\nb\n"), 4);
         assert_eq!(tests_begin("a\n#[cfg(test)]\nmod tests {}\n"), 1);
+        assert_eq!(tests_begin("a\n#[cfg(test)]\npub(crate) mod tests {\n"), 1);
+        assert_eq!(tests_begin("a\n#[cfg(test)]\nmod tests;\nb\n"), 4);
         assert_eq!(tests_begin(""), 0);
     }
 
     #[test]
     fn comments_are_not_code() {
-        let text = "//! std::fs\nlet a = 1; // std::net\n#[cfg(test)]\nmod tests;";
+        let text = "//! std::fs\nlet a = 1; // std::net\n#[cfg(test)]\nmod tests {";
         assert_eq!(shipped_code(text).collect::<Vec<_>>(), [(1, ""), (2, "let a = 1; ")]);
     }
 }

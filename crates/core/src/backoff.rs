@@ -22,7 +22,8 @@ impl Backoff {
     /// The next delay: at most `cap`.
     pub fn next(&mut self, cap: Duration) -> Duration {
         let bound = self.bound.min(cap);
-        self.bound = self.bound.saturating_mul(2).min(cap.max(self.first));
+        // A smaller cap, for another kind of failure, does not undo what has been learned.
+        self.bound = self.bound.max(bound.saturating_mul(2).min(cap.max(self.first)));
         self.random.below(bound)
     }
 

@@ -1,4 +1,4 @@
-//! The public key of an SSH server, as text: `ssh-ed25519 AAAA…`.
+//! The public key of an SSH server, as text: `ssh-ed25519 AAAA…`. A person's has the same form.
 //!
 //! Whether a server holds the private half is for `ssh` to prove. Lines of `known_hosts` files are
 //! read in [`crate::known_hosts`].
@@ -155,17 +155,19 @@ pub enum HostKeyError {
 impl fmt::Display for HostKeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotAKey => f.write_str("a host key is an algorithm, a space and base64"),
-            Self::ControlCharacter => f.write_str("a host key is one line of plain text"),
+            Self::NotAKey => f.write_str("a public key is an algorithm, a space and base64"),
+            Self::ControlCharacter => f.write_str("a public key is one line of plain text"),
             Self::UnknownAlgorithm(name) => {
-                write!(f, "`{}` is no algorithm of a host key", name.escape_default())
+                write!(f, "`{}` is no kind of key, such as `ssh-ed25519`", name.escape_default())
             }
-            Self::TooLong => write!(f, "a host key has at most {MAX_BLOB} characters"),
-            Self::NotBase64 => f.write_str("the host key is not whole base64"),
+            Self::TooLong => write!(f, "a public key has at most {MAX_BLOB} characters"),
+            Self::NotBase64 => f.write_str("the key is not whole base64"),
             Self::OtherAlgorithm(said) => {
-                write!(f, "the host key says `{said}` but is of another algorithm")
+                write!(f, "the key says `{said}` but is of another kind")
             }
-            Self::Damaged(algorithm) => write!(f, "the host key is not a whole `{algorithm}` key"),
+            Self::Damaged(algorithm) => {
+                write!(f, "the key is not a whole `{algorithm}` key: it may have been cut short")
+            }
         }
     }
 }

@@ -12,6 +12,8 @@
 mod conn;
 mod road;
 mod seek;
+#[cfg(test)]
+mod tests;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -32,9 +34,6 @@ use seek::Seek;
 
 /// How long the end of a link may take before the agent stops waiting for it.
 const DRAIN: Duration = Duration::from_secs(3);
-
-/// A connection that served for less than this was not "up": losing it does not reset the backoff.
-const WAS_UP: Duration = Duration::from_secs(10);
 
 /// How many of its own sessions a home remembers. A session is forgotten by sshd when it ends, so
 /// only the newest can still be half open; a few more cost nothing.
@@ -162,7 +161,8 @@ pub enum Note {
     Suspect,
     /// The late answer came before a new connection did.
     Recovered,
-    /// The link is down, for this reason; or still down, for a new reason.
+    /// The link is down, for this reason; or still down, for a new reason. Reasons that take turns
+    /// are told once in each outage.
     LinkDown(Cause),
     /// The link waits for a person.
     LinkHalted(Cause),
@@ -205,9 +205,11 @@ pub struct Link {
     hold_timeouts: u32,
     life: Life,
     cause: Option<Cause>,
+    /// The kinds of causes that were told in this outage.
+    told: Vec<&'static str>,
     attempt: u32,
     reconnects: u64,
-    /// When the road was lost or first suspected; cleared when it stands again.
+    /// When the link was lost or first suspected; cleared when it stands again.
     down_since: Option<Time>,
     ever_up: bool,
     shown: (LinkState, Time),
@@ -232,6 +234,7 @@ impl Link {
             hold_timeouts: 0,
             life: Life::Running,
             cause: None,
+            told: Vec::new(),
             attempt: 0,
             reconnects: 0,
             down_since: None,
@@ -329,27 +332,35 @@ impl Link {
             Event::NetworkChanged(lost) => self.network_changed(&lost, now, out),
             Event::Kick => self.kick(now),
             Event::Forwarded(id, service, granted) => {
-                if self.finish(id, service) == Some(Op::Forward) {
+                if self.finish(id, service, |op| *op == Op::Forward).is_some() {
                     self.forwarded(service, granted, now, out);
                 }
             }
             Event::Looked(id, service, holder) => {
-                if self.finish(id, service) == Some(Op::Look) {
+                if self.finish(id, service, |op| *op == Op::Look).is_some() {
                     self.looked(service, holder, now, out);
                 }
             }
             Event::Released(id, service, result) => {
-                if let Some(Op::Release(session)) = self.finish(id, service) {
+                if let Some((Op::Release { session, .. }, _)) =
+                    self.finish(id, service, |op| matches!(op, Op::Release { .. }))
+                {
                     self.released(service, session, result, now, out);
                 }
             }
-            Event::Seen(id, service, sighting, expected) => match self.finish(id, service) {
-                Some(Op::Prove) => self.proved(service, sighting, &expected, now, out),
-                Some(Op::Identify(holder)) => {
-                    self.identified(service, holder, sighting, &expected, now, out);
+            Event::Seen(id, service, sighting, expected) => {
+                match self.finish(id, service, |op| matches!(op, Op::Prove | Op::Identify(_))) {
+                    // The road was cut, or may have been: that silence says nothing.
+                    Some((op, false)) if sighting == Sighting::Silent => {
+                        self.unheard(service, &op, now);
+                    }
+                    Some((Op::Prove, _)) => self.proved(service, sighting, &expected, now, out),
+                    Some((Op::Identify(holder), _)) => {
+                        self.identified(service, holder, sighting, &expected, now, out);
+                    }
+                    _ => {}
                 }
-                _ => {}
-            },
+            }
         }
     }
 
@@ -367,6 +378,9 @@ impl Link {
         self.life = Life::Draining { until: now + DRAIN };
         let conns = [self.serving.as_ref(), self.seek.conn()];
         out.extend(conns.into_iter().flatten().map(|conn| Action::Close(conn.id)));
+        if self.seek.conn().is_none() {
+            self.seek = Seek::Idle;
+        }
         for road in &mut self.roads {
             road.fall(now);
         }

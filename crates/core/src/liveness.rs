@@ -24,6 +24,10 @@ pub struct Liveness {
     outstanding: Option<Outstanding>,
     next_ping: Time,
     sequence: u64,
+    /// When the last ping that was answered had been sent.
+    answered: Option<Time>,
+    /// Somebody wants an answer to a ping that is sent from now on.
+    wanted: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +47,15 @@ struct RoundTrip {
 impl Liveness {
     /// Heartbeats every `interval`, the first of them at `now`.
     pub fn new(interval: Duration, now: Time) -> Self {
-        Self { interval, round_trip: None, outstanding: None, next_ping: now, sequence: 0 }
+        Self {
+            interval,
+            round_trip: None,
+            outstanding: None,
+            next_ping: now,
+            sequence: 0,
+            answered: None,
+            wanted: false,
+        }
     }
 
     /// The number of the ping to send, if one is due.
@@ -70,13 +82,30 @@ impl Liveness {
         }
     }
 
+    /// Asks out of turn, with the usual patience: at once, or as soon as the ping that is out has
+    /// been answered.
+    pub fn ask(&mut self, now: Time) {
+        if self.outstanding.is_some() {
+            self.wanted = true;
+        } else {
+            self.next_ping = now;
+        }
+    }
+
+    /// Whether a ping that was sent at `since` or later has been answered.
+    pub fn answered_since(&self, since: Time) -> bool {
+        self.answered.is_some_and(|sent| sent >= since)
+    }
+
     /// Takes an answer in. `false` if it answers nothing that is outstanding.
     pub fn pong(&mut self, sequence: u64, now: Time) -> bool {
         let Some(ping) = self.outstanding.filter(|ping| ping.sequence == sequence) else {
             return false;
         };
         self.outstanding = None;
-        self.next_ping = now + self.interval;
+        self.answered = Some(ping.sent);
+        let wanted = core::mem::take(&mut self.wanted);
+        self.next_ping = if wanted { now } else { now + self.interval };
         let sample = now.since(ping.sent);
         self.round_trip = Some(match self.round_trip {
             None => RoundTrip { smoothed: sample, variation: sample / 2 },
@@ -189,6 +218,22 @@ mod tests {
         live.extend(at(3_000));
         assert!(!live.is_late(at(5_999)));
         assert!(live.is_late(at(6_000)));
+    }
+
+    #[test]
+    fn who_asks_out_of_turn_is_answered_by_a_ping_of_his_own() {
+        let mut live = Liveness::new(INTERVAL, at(0));
+        let first = live.ping_due(at(0)).unwrap();
+        live.ask(at(10));
+        assert_eq!(live.ping_due(at(10)), None, "one at a time");
+        live.pong(first, at(20));
+        assert!(!live.answered_since(at(10)), "it was sent before");
+        let second = live.ping_due(at(20)).unwrap();
+        live.pong(second, at(40));
+        assert!(live.answered_since(at(10)));
+        assert_eq!(live.ping_due(at(5_039)), None);
+        live.ask(at(5_039));
+        assert!(live.ping_due(at(5_039)).is_some());
     }
 
     proptest! {

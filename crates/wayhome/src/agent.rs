@@ -4,6 +4,7 @@
 pub mod control;
 mod link;
 mod network;
+mod sockets;
 pub mod ssh;
 mod state;
 
@@ -18,31 +19,20 @@ use wayhome_core::status::{Snapshot, millis};
 use crate::config::Config;
 use crate::error::{Failure, Outcome};
 use crate::paths;
-use link::{Order, Sockets};
+use link::Order;
 use ssh::pin::{self, FirstContact, Pinned};
 use state::State;
 
 /// Orders to a link are few, and each is answered at once; a full queue makes the giver wait.
 const ORDERS: usize = 16;
 
-/// The longest folder under which a control socket's path still has room (unix(7)).
-const LONGEST_SOCKET_DIR: usize = 64;
-
 /// Runs an agent until it is told to end.
 pub async fn run(config: Config, first: FirstContact) -> Outcome {
     let state = Arc::new(State::open(&config.name)?);
     let runtime = paths::runtime_dir()?;
     paths::private_dir(&runtime)?;
-    for gateway in &config.gateways {
-        match pin::ensure(gateway, first).await? {
-            Pinned::Before => {}
-            Pinned::Now(fingerprint, why) => {
-                tracing::info!("{}: pinned its host key {fingerprint}: {why}", gateway.address);
-            }
-        }
-    }
-    // A folder of this process's own: nothing left over from another one can be in the way.
-    let sockets = socket_folder(&runtime)?;
+    pin_all(&config, first).await?;
+    let sockets = sockets::Folder::make(&runtime)?;
     let control = control::Server::bind(&runtime, &config.name)?;
 
     let began = Instant::now();
@@ -51,7 +41,7 @@ pub async fn run(config: Config, first: FirstContact) -> Outcome {
     for (index, gateway) in config.gateways.iter().cloned().enumerate() {
         let (sender, receiver) = mpsc::channel(ORDERS);
         orders.push(sender);
-        let sockets = Sockets { dir: sockets.path().to_owned(), prefix: index.to_string() };
+        let sockets = sockets.of_link(index);
         let (config, state) = (config.clone(), Arc::clone(&state));
         links.spawn(async move { link::run(&config, gateway, state, sockets, receiver).await });
     }
@@ -84,6 +74,28 @@ pub async fn run(config: Config, first: FirstContact) -> Outcome {
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+/// Sees to the pins of all gateways. One that is down must not keep the others from being served;
+/// its link says then what is missing.
+async fn pin_all(config: &Config, first: FirstContact) -> Outcome {
+    let mut missing = Vec::new();
+    for gateway in &config.gateways {
+        match pin::ensure(gateway, first).await? {
+            Pinned::Before => {}
+            Pinned::Now(fingerprint, why) => {
+                tracing::info!("{}: pinned its host key {fingerprint}: {why}", gateway.address);
+            }
+            Pinned::NotYet(why) => missing.push(why),
+        }
+    }
+    if missing.len() < config.gateways.len() {
+        for why in missing {
+            tracing::warn!("{why}");
+        }
+        return Ok(());
+    }
+    missing.into_iter().next().map_or(Ok(()), Err)
 }
 
 struct Agent {
@@ -137,14 +149,4 @@ async fn next_change(changes: &mut std::io::Result<network::Changes>) -> std::io
 
 fn signals(kind: SignalKind) -> Outcome<tokio::signal::unix::Signal> {
     signal(kind).map_err(|error| Failure::new("signals cannot be received").because(&error))
-}
-
-/// A fresh folder for control sockets: below the runtime folder, or in `/tmp` where that is too deep.
-fn socket_folder(runtime: &std::path::Path) -> Outcome<tempfile::TempDir> {
-    let deep = runtime.as_os_str().len() > LONGEST_SOCKET_DIR;
-    let parent = if deep { std::path::Path::new("/tmp") } else { runtime };
-    tempfile::Builder::new().prefix("ssh-").rand_bytes(6).tempdir_in(parent).map_err(|error| {
-        Failure::new(format!("no folder for sockets can be made in `{}`", parent.display()))
-            .because(&error)
-    })
 }

@@ -3,13 +3,14 @@
 //! The forward comes first, because it nearly always is granted. If it is refused, the agent looks
 //! who holds the port. A session that this home recorded as its own is ended; any other is first
 //! spoken to through its port, and only one that stays silent is ended: whatever answers is alive,
-//! and a live tunnel, ours or another home's, is never touched.
+//! and a live tunnel, ours or another home's, is never touched. Silence counts only over a road that
+//! answered its heartbeats meanwhile and after.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::conn::{Conn, Work};
+use super::conn::{Conn, Hold, Work};
 use super::{Action, ConnId, Link, Note, Session};
 use crate::health::{Cause, Detail, Retry};
 use crate::host_key::HostKey;
@@ -25,9 +26,6 @@ const PROOF_EVERY: Duration = Duration::from_secs(120);
 /// Between proofs of a service whose last one failed: at first, and at most.
 const REPROVE_FIRST: Duration = Duration::from_secs(5);
 const REPROVE_MOST: Duration = Duration::from_secs(60);
-
-/// Before the next attempt when an old session was not ended: it may have ended by itself just then.
-const RETAKE_FIRST: Duration = Duration::from_millis(100);
 
 /// Between attempts at a port that could not be had: at first, and at most.
 const REOPEN_FIRST: Duration = Duration::from_secs(1);
@@ -47,8 +45,13 @@ pub(super) enum Op {
     Forward,
     /// Looking who holds it.
     Look,
-    /// Ending an old session of ours that holds it.
-    Release(Session),
+    /// Ending an old session that holds it.
+    Release {
+        /// Which.
+        session: Session,
+        /// It is known as ours; otherwise it is one behind which nobody was heard.
+        recorded: bool,
+    },
     /// Going through the port, to see whether the service answers.
     Prove,
     /// Going through the port that somebody else holds, to see who that is.
@@ -110,6 +113,8 @@ pub(super) struct Road {
     shown: (ServiceState, Time),
     cause: Option<Cause>,
     last_proof: Option<Time>,
+    /// When a road that was proven was lost; cleared by the next proof.
+    lost_since: Option<Time>,
     host_key: Option<HostKey>,
     /// Failures in a row.
     failures: u32,
@@ -142,6 +147,7 @@ impl Road {
             shown: (ServiceState::Down, now),
             cause: None,
             last_proof: None,
+            lost_since: None,
             host_key: None,
             failures: 0,
             last_chance: None,
@@ -158,8 +164,11 @@ impl Road {
         self.show(now);
     }
 
-    /// A new connection is there: the port is to be asked for.
-    pub fn open_at(&mut self, now: Time) {
+    /// A new connection is there: the port is to be asked for. The last one was lost at `lost`.
+    pub fn open_at(&mut self, lost: Option<Time>, now: Time) {
+        if self.last_proof.is_some() {
+            self.lost_since = self.lost_since.or(lost);
+        }
         self.fall(now);
         self.step = Step::Shut { at: now, next: Op::Forward };
         self.show(now);
@@ -224,7 +233,7 @@ impl Link {
     pub(super) fn tend_roads(&mut self, now: Time, out: &mut Vec<Action>) {
         let Some(conn) = self.serving.as_mut().filter(|conn| is_free(conn)) else { return };
         let due = self.roads.iter().enumerate().filter_map(|(service, road)| {
-            let (at, op) = road.due()?;
+            let (at, op) = road.due().filter(|(at, op)| conn.can(op, *at))?;
             (at <= now).then_some((urgency(&op), at, service, op))
         });
         if let Some((_, _, service, op)) = due.min_by_key(|(urgency, at, ..)| (*urgency, *at)) {
@@ -236,19 +245,70 @@ impl Link {
         if conn.suspect {
             return conn.work.as_ref().map(|work| work.deadline);
         }
-        let heartbeat = conn.is_held().then(|| conn.liveness.next_timer());
+        let heartbeat = match conn.hold {
+            Hold::Held => Some(conn.liveness.next_timer()),
+            Hold::Asked => Some(conn.hold_deadline),
+            Hold::Bare => None,
+        };
         let work = match &conn.work {
             Some(work) => Some(work.deadline),
-            None => self.roads.iter().filter_map(|road| road.due().map(|(at, _)| at)).min(),
+            None => {
+                let due = self.roads.iter().filter_map(Road::due);
+                due.filter(|(at, op)| conn.can(op, *at)).map(|(at, _)| at).min()
+            }
         };
         [heartbeat, work].into_iter().flatten().min()
     }
 
-    /// The work that this answer ends, if it was still waited for.
-    pub(super) fn finish(&mut self, id: ConnId, service: usize) -> Option<Op> {
+    /// The hold has ended, and with it the answers that it owed. Whoever waits for them asks for the
+    /// port once more.
+    pub(super) fn hold_ended(&mut self, now: Time) {
+        if let Some(conn) = &mut self.serving {
+            conn.work.take_if(|work| needs_hold(&work.op));
+        }
+        for road in &mut self.roads {
+            if matches!(&road.step, Step::Shut { next, .. } if needs_hold(next)) {
+                road.next(Op::Forward, now);
+            }
+        }
+    }
+
+    /// The work that this answer ends, if it is what is waited for; and whether the connection
+    /// vouches for it.
+    pub(super) fn finish(
+        &mut self,
+        id: ConnId,
+        service: usize,
+        answers: impl Fn(&Op) -> bool,
+    ) -> Option<(Op, bool)> {
         let conn = self.serving.as_mut().filter(|conn| conn.id == id)?;
-        let work: Work = conn.work.take_if(|work| work.service == service)?;
-        Some(work.op)
+        let work: Work = conn.work.take_if(|work| work.service == service && answers(&work.op))?;
+        let vouched = conn.vouches_for(&work);
+        Some((work.op, vouched))
+    }
+
+    /// The connection is late: what is under way over it may be lost, and nobody whom we did not
+    /// hear is ended for that.
+    pub(super) fn doubt(&mut self, now: Time) {
+        if let Some(work) = self.serving.as_mut().and_then(|conn| conn.work.as_mut()) {
+            work.doubted = true;
+        }
+        for road in &mut self.roads {
+            if let Step::Shut { next: Op::Release { recorded: false, .. }, .. } = &road.step {
+                road.next(Op::Forward, now);
+            }
+        }
+    }
+
+    /// Silence that says nothing: the question is put again later.
+    pub(super) fn unheard(&mut self, service: usize, op: &Op, now: Time) {
+        let Some(road) = self.roads.get_mut(service) else { return };
+        let at = now + REPROVE_FIRST;
+        road.step = match op {
+            Op::Prove => Step::Open { at },
+            _ => Step::Shut { at, next: Op::Forward },
+        };
+        road.show(now);
     }
 
     pub(super) fn forwarded(
@@ -258,7 +318,7 @@ impl Link {
         now: Time,
         out: &mut Vec<Action>,
     ) {
-        let held = self.serving.as_ref().is_some_and(Conn::is_held);
+        let bare = self.serving.as_ref().is_none_or(|conn| conn.hold == Hold::Bare);
         let Some(road) = self.roads.get_mut(service) else { return };
         if granted {
             road.last_chance = None;
@@ -274,10 +334,10 @@ impl Link {
                 self.trouble(service, Cause::ForwardingForbidden, now, out);
             }
             Some(LastChance::Released) => {
-                let detail = Detail::new("its holder was ended, and it was taken again at once");
-                self.trouble(service, Cause::TakeoverFailed { detail }, now, out);
+                let detail = Detail::new("taken again at once after its holder was ended");
+                self.trouble(service, Cause::PortBusy { detail }, now, out);
             }
-            None if held => road.next(Op::Look, now),
+            None if !bare => road.next(Op::Look, now),
             None => {
                 let unknown = Holder::Unknown(Detail::new("this key may not look"));
                 road.next(Op::Identify(unknown), now);
@@ -293,6 +353,7 @@ impl Link {
         out: &mut Vec<Action>,
     ) {
         let ours = matches!(&holder, Holder::Session(session) if self.is_recorded(session));
+        let own = self.serving.as_ref().and_then(|conn| conn.session.clone());
         let Some(road) = self.roads.get_mut(service) else { return };
         match holder {
             Holder::Free => {
@@ -301,7 +362,13 @@ impl Link {
             }
             // An earlier request of this connection was granted after all.
             Holder::Ourselves => self.forwarded(service, true, now, out),
-            Holder::Session(session) if ours => road.next(Op::Release(session), now),
+            // The road that we stand on is recorded as well.
+            Holder::Session(session) if own.as_ref() == Some(&session) => {
+                self.forwarded(service, true, now, out);
+            }
+            Holder::Session(session) if ours => {
+                road.next(Op::Release { session, recorded: true }, now);
+            }
             Holder::Program { pid, name } => {
                 self.trouble(service, Cause::PortTakenByProgram { program: name, pid }, now, out);
             }
@@ -318,22 +385,25 @@ impl Link {
         now: Time,
         out: &mut Vec<Action>,
     ) {
+        let held = self.serving.as_ref().is_some_and(Conn::is_held);
         let seen = match sighting {
             Sighting::HostKey { key, .. } if expected.contains(&key) => {
                 return self.trouble(service, Cause::AnotherTunnelOfThisHome, now, out);
             }
             Sighting::HostKey { fingerprint, .. } => Some(fingerprint),
             Sighting::Silent => {
-                if let (Holder::Session(session), Some(road)) =
-                    (&holder, self.roads.get_mut(service))
+                let conn = self.serving.as_mut().filter(|conn| conn.is_held());
+                if let (Holder::Session(session), Some(conn), Some(road)) =
+                    (&holder, conn, self.roads.get_mut(service))
                 {
-                    return road.next(Op::Release(session.clone()), now);
+                    conn.liveness.ask(now);
+                    let session = session.clone();
+                    return road.next(Op::Release { session, recorded: false }, now);
                 }
                 None
             }
             Sighting::Answer | Sighting::Wrong(_) | Sighting::Refused => None,
         };
-        let held = self.serving.as_ref().is_some_and(Conn::is_held);
         let cause = match (holder, seen) {
             (Holder::Foreign { uid }, fingerprint) => Cause::PortTakenByUser { uid, fingerprint },
             (Holder::Session(_), Some(fingerprint)) => Cause::AnotherHome { fingerprint },
@@ -401,12 +471,9 @@ impl Link {
         road.last_proof = Some(now);
         road.step = Step::Open { at: now + PROOF_EVERY };
         road.show(now);
+        let after = road.lost_since.take().map(|since| now.since(since));
         if is_news {
-            let after = self.down_since.map(|since| now.since(since));
             out.push(Action::Report(Note::ServiceUp { service, after }));
-        }
-        if self.roads.iter().all(|road| road.proven) {
-            self.down_since = None;
         }
     }
 
@@ -434,7 +501,6 @@ impl Road {
             (Step::Shut { .. }, cause) => {
                 let wait = match cause {
                     Cause::AnotherHome { .. } => REOPEN_HALTED,
-                    Cause::TakeoverFailed { .. } => doubled(RETAKE_FIRST, REOPEN_MOST),
                     Cause::AnotherTunnelOfThisHome
                     | Cause::AnotherLiveSession
                     | Cause::TakenByAnotherHost { .. }
@@ -452,6 +518,11 @@ impl Road {
     }
 }
 
+/// Whether it is the hold that does it.
+pub(super) fn needs_hold(op: &Op) -> bool {
+    matches!(op, Op::Look | Op::Release { .. })
+}
+
 fn is_free(conn: &Conn) -> bool {
     conn.work.is_none() && !conn.suspect
 }
@@ -461,7 +532,7 @@ fn urgency(op: &Op) -> u8 {
     match op {
         Op::Forward => 0,
         Op::Look => 1,
-        Op::Release(_) => 2,
+        Op::Release { .. } => 2,
         Op::Prove => 3,
         Op::Identify(_) => 4,
     }

@@ -8,8 +8,9 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::conn::{Conn, Hold};
-use super::{Action, ConnId, Life, Link, Note, Session, WAS_UP};
+use super::conn::{Conn, HOLD, Hold};
+use super::road::needs_hold;
+use super::{Action, ConnId, Life, Link, Note, Session};
 use crate::health::{Cause, Detail, Retry};
 use crate::time::Time;
 
@@ -23,6 +24,9 @@ const KNOCK_PATIENTLY: Duration = Duration::from_secs(1);
 /// The longest wait after an attempt that never reached the gateway's sshd.
 const SOON: Duration = Duration::from_secs(1);
 
+/// The same, where nothing can be knocked at: then each attempt is a whole login at a jump host.
+const SOON_UNKNOCKED: Duration = Duration::from_secs(5);
+
 /// The longest wait after an attempt that reached it and was turned away: sshd (9.8 and later) and
 /// its guards ban addresses that come too often.
 const GENTLY: Duration = Duration::from_secs(30);
@@ -30,16 +34,16 @@ const GENTLY: Duration = Duration::from_secs(30);
 /// Between two probes of a link that waits for a person.
 const HALTED: Duration = Duration::from_secs(300);
 
+/// The least time between two of them, however often the network changes.
+const HALTED_LEAST: Duration = Duration::from_secs(60);
+
 /// How long a login may take before knocking goes on beside it; doubled each time that leads to a
 /// new dial, so that a slow gateway gets the time that it needs.
 const PATIENCE: Duration = Duration::from_secs(3);
-const MOST_PATIENCE: Duration = Duration::from_secs(24);
 
-/// How long a login may take at all.
+/// How long a login may take at all. Patience grows up to it: a slow login gets that long in the
+/// end, and one that never ends is told and backs off.
 const LOGIN: Duration = Duration::from_secs(60);
-
-/// How long the hold may take after the login.
-const HOLD: Duration = Duration::from_secs(5);
 
 /// What goes on to get a connection.
 #[derive(Debug)]
@@ -54,8 +58,8 @@ pub(super) enum Seek {
     Dialling { conn: Conn, hedge: Time, hedging: bool, deadline: Time, patience: Duration },
     /// Logged in; the hold has been asked for.
     Holding { conn: Conn, deadline: Time },
-    /// Waiting for a person.
-    Halted { until: Time },
+    /// Waiting for a person, since then.
+    Halted { since: Time, until: Time },
 }
 
 impl Seek {
@@ -69,7 +73,7 @@ impl Seek {
     pub fn next_timer(&self) -> Option<Time> {
         match self {
             Self::Idle => None,
-            Self::Waiting { until } | Self::Halted { until } => Some(*until),
+            Self::Waiting { until } | Self::Halted { until, .. } => Some(*until),
             Self::Knocking { next, .. } => Some(*next),
             Self::Dialling { hedge, deadline, .. } => Some(*hedge.min(deadline)),
             Self::Holding { deadline, .. } => Some(*deadline),
@@ -78,13 +82,18 @@ impl Seek {
 
     pub fn waits_until(&self) -> Option<Time> {
         match self {
-            Self::Waiting { until } | Self::Halted { until } => Some(*until),
+            Self::Waiting { until } | Self::Halted { until, .. } => Some(*until),
             _ => None,
         }
     }
 
     fn is_fresh(&self, id: ConnId) -> bool {
         self.conn().is_some_and(|conn| conn.id == id)
+    }
+
+    /// Logged in, and waiting for the hold.
+    fn is_holding(&self, id: ConnId) -> bool {
+        matches!(self, Self::Holding { conn, .. } if conn.id == id)
     }
 }
 
@@ -98,14 +107,29 @@ impl Link {
             self.lost(Cause::HeartbeatLost, now, out);
             return;
         }
-        if conn.suspect || !conn.is_held() {
+        if conn.suspect {
             return;
         }
-        if conn.liveness.is_late(now) {
+        if conn.hold == Hold::Asked && now >= conn.hold_deadline {
+            let id = conn.id;
+            self.hold_refused(id, Detail::new("no answer"), now, out);
+            return;
+        }
+        if !conn.is_held() {
+            return;
+        }
+        let is_busy = conn.work.as_ref().is_some_and(|work| needs_hold(&work.op));
+        if is_busy && conn.liveness.is_late(now) {
+            // The heartbeat stands in line behind a request that may take longer, and has a deadline
+            // of its own.
+            conn.liveness.extend(now);
+        } else if conn.liveness.is_late(now) {
             let id = conn.id;
             // The agent answers at once; until then the question itself grants some time.
             conn.liveness.extend(now);
+            conn.inspecting = true;
             out.push(Action::Inspect(id));
+            self.doubt(now);
         } else if let Some(sequence) = conn.liveness.ping_due(now) {
             out.push(Action::Ping(conn.id, sequence));
         }
@@ -114,7 +138,7 @@ impl Link {
     pub(super) fn tend_seek(&mut self, now: Time, out: &mut Vec<Action>) {
         match &mut self.seek {
             Seek::Idle => {}
-            Seek::Waiting { until } | Seek::Halted { until } => {
+            Seek::Waiting { until } | Seek::Halted { until, .. } => {
                 if now >= *until {
                     self.seek_now(now, out);
                 }
@@ -163,7 +187,7 @@ impl Link {
             (Seek::Dialling { conn, hedging: true, patience, .. }, Ok(())) => {
                 // The gateway answers a newcomer while our login hangs: the login's packets went
                 // into a cut, and wait for a retransmission that backs off.
-                let patience = (*patience * 2).min(MOST_PATIENCE);
+                let patience = (*patience * 2).min(LOGIN);
                 out.push(Action::Close(conn.id));
                 self.dial(patience, now, out);
             }
@@ -175,10 +199,13 @@ impl Link {
         if !self.seek.is_fresh(id) {
             return;
         }
-        if let Seek::Dialling { conn, .. } = core::mem::replace(&mut self.seek, Seek::Idle) {
-            self.seek = Seek::Holding { conn, deadline: now + HOLD };
-            out.push(Action::Hold(id));
-        }
+        self.seek = match core::mem::replace(&mut self.seek, Seek::Idle) {
+            Seek::Dialling { conn, .. } => {
+                out.push(Action::Hold(id));
+                Seek::Holding { conn, deadline: now + HOLD }
+            }
+            other => other,
+        };
     }
 
     pub(super) fn held(
@@ -189,12 +216,21 @@ impl Link {
         out: &mut Vec<Action>,
     ) {
         if let Some(conn) = self.serving.as_mut().filter(|conn| conn.id == id) {
-            conn.hold = Hold::Held;
-        } else if self.seek.is_fresh(id) {
+            if conn.is_held() {
+                return;
+            }
+            conn.holds(self.plan.heartbeat, now);
+            if conn.suspect {
+                self.recovered(out);
+            }
+        } else if self.seek.is_holding(id) {
             self.hold_timeouts = 0;
             self.promote(Hold::Held, now, out);
         } else {
             return;
+        }
+        if let Some(conn) = &mut self.serving {
+            conn.session.clone_from(&session);
         }
         if let Some(session) = session {
             self.remember(session, out);
@@ -209,16 +245,17 @@ impl Link {
         out: &mut Vec<Action>,
     ) {
         if let Some(conn) = self.serving.as_mut().filter(|conn| conn.id == id) {
-            if conn.is_held() {
-                // It ended under us: once more, and without it from then on.
-                conn.hold = Hold::Asked;
-                conn.liveness = crate::liveness::Liveness::new(self.plan.heartbeat, now);
+            if conn.hold == Hold::Bare {
+                return;
+            }
+            if conn.asks_again(now) {
                 out.push(Action::Hold(id));
             } else {
                 conn.hold = Hold::Bare;
                 out.push(Action::Report(Note::NoHold(detail)));
             }
-        } else if self.seek.is_fresh(id) {
+            self.hold_ended(now);
+        } else if self.seek.is_holding(id) {
             self.promote(Hold::Bare, now, out);
             out.push(Action::Report(Note::NoHold(detail)));
         }
@@ -226,16 +263,27 @@ impl Link {
 
     pub(super) fn pong(&mut self, id: ConnId, sequence: u64, now: Time, out: &mut Vec<Action>) {
         let Some(conn) = self.serving.as_mut().filter(|conn| conn.id == id) else { return };
-        if !conn.liveness.pong(sequence, now) || !conn.suspect {
+        if !conn.liveness.pong(sequence, now) {
             return;
         }
-        // The old connection answered first: it wins, and keeps its streams.
-        conn.suspect = false;
+        // Answered meanwhile: what the inspection finds is of no account any more.
+        conn.inspecting = false;
+        if conn.suspect {
+            self.recovered(out);
+        }
+    }
+
+    /// The old connection answered first: it wins, and keeps its streams.
+    fn recovered(&mut self, out: &mut Vec<Action>) {
+        if let Some(conn) = &mut self.serving {
+            conn.suspect = false;
+        }
         if let Some(fresh) = self.seek.conn() {
             out.push(Action::Close(fresh.id));
         }
         self.seek = Seek::Idle;
         self.cause = None;
+        self.told.clear();
         self.attempt = 0;
         self.down_since = None;
         out.push(Action::Report(Note::Recovered));
@@ -244,8 +292,17 @@ impl Link {
     pub(super) fn inspected(&mut self, id: ConnId, moving: bool, now: Time, out: &mut Vec<Action>) {
         let Some(conn) = self.serving.as_mut().filter(|conn| conn.id == id) else { return };
         // Moving: the answer stands in line behind somebody's upload, and its time was extended.
-        if !moving && !conn.suspect && conn.is_held() {
-            self.suspect(now, out);
+        let asked = core::mem::take(&mut conn.inspecting);
+        if !asked || moving || conn.suspect || !conn.is_held() {
+            return;
+        }
+        let was_up = conn.was_up(now);
+        self.suspect(now, out);
+        if was_up {
+            self.seek_now(now, out);
+        } else {
+            // A gateway that lets us in and then says nothing is not to be dialled without end.
+            self.seek = Seek::Waiting { until: now + self.backoff.next(GENTLY) };
         }
     }
 
@@ -255,7 +312,10 @@ impl Link {
             self.seek = Seek::Waiting { until: now };
         }
         match &mut self.serving {
-            Some(conn) if !conn.suspect && lost.contains(&conn.id) => self.suspect(now, out),
+            Some(conn) if !conn.suspect && lost.contains(&conn.id) => {
+                self.suspect(now, out);
+                return self.seek_now(now, out);
+            }
             Some(conn) if !conn.suspect && conn.is_held() => {
                 if let Some(sequence) = conn.liveness.hurry(now) {
                     out.push(Action::Ping(conn.id, sequence));
@@ -270,13 +330,15 @@ impl Link {
             // One address change makes several of these events; a login that began after the first
             // of them deserves a moment.
             Seek::Dialling { hedge, .. } => *hedge = (*hedge).min(now + SOON),
-            Seek::Idle | Seek::Holding { .. } | Seek::Halted { .. } => {}
+            // It may have been the network that answered in the gateway's name, as hotels do.
+            Seek::Halted { since, until } => *until = (*until).min(now.max(*since + HALTED_LEAST)),
+            Seek::Idle | Seek::Holding { .. } => {}
         }
     }
 
     pub(super) fn kick(&mut self, now: Time) {
         match &mut self.seek {
-            Seek::Waiting { until } | Seek::Halted { until } => *until = now,
+            Seek::Waiting { until } | Seek::Halted { until, .. } => *until = now,
             Seek::Knocking { since, next } => (*since, *next) = (now, now),
             Seek::Idle | Seek::Dialling { .. } | Seek::Holding { .. } => {}
         }
@@ -305,11 +367,20 @@ impl Link {
     fn suspect(&mut self, now: Time, out: &mut Vec<Action>) {
         if let Some(conn) = &mut self.serving {
             conn.suspect = true;
+            if conn.was_up(now) {
+                self.backoff.reset();
+            }
+            // Without a question that is out, it could never answer first.
+            if conn.is_held()
+                && let Some(sequence) = conn.liveness.hurry(now)
+            {
+                out.push(Action::Ping(conn.id, sequence));
+            }
         }
+        self.doubt(now);
         self.cause = Some(Cause::HeartbeatLost);
         self.down_since.get_or_insert(now);
         out.push(Action::Report(Note::Suspect));
-        self.seek_now(now, out);
     }
 
     /// The connection that served is gone.
@@ -319,10 +390,11 @@ impl Link {
             road.fall(now);
         }
         self.down_since.get_or_insert(now);
-        let was_up = now.since(conn.serving_since) >= WAS_UP;
-        if was_up {
+        let was_up = conn.was_up(now);
+        if was_up && !conn.suspect {
             self.backoff.reset();
         }
+        let halted = self.cause.take_if(|_| matches!(self.seek, Seek::Halted { .. }));
         if matches!(self.seek, Seek::Idle) {
             if was_up {
                 self.seek_now(now, out);
@@ -332,27 +404,32 @@ impl Link {
             }
         }
         self.say_why(cause, out);
+        // What a person must mend is still what stands in the way.
+        self.cause = halted.or(self.cause.take());
     }
 
     /// An attempt came to nothing.
     fn failed(&mut self, cause: Cause, now: Time, out: &mut Vec<Action>) {
         self.seek = match cause.retry() {
-            Retry::Soon => Seek::Waiting { until: now + self.backoff.next(SOON) },
+            Retry::Soon => {
+                let most = if self.plan.knockable { SOON } else { SOON_UNKNOCKED };
+                Seek::Waiting { until: now + self.backoff.next(most) }
+            }
             Retry::Gently => Seek::Waiting { until: now + self.backoff.next(GENTLY) },
             Retry::Halt => {
                 out.push(Action::Report(Note::LinkHalted(cause.clone())));
                 self.cause = Some(cause);
-                self.seek = Seek::Halted { until: now + self.backoff.around(HALTED) };
+                self.seek = Seek::Halted { since: now, until: now + self.backoff.around(HALTED) };
                 return;
             }
         };
         self.say_why(cause, out);
     }
 
-    /// Keeps the newest reason, and tells it when it is another one.
+    /// Keeps the newest reason, and tells it when it is a new one.
     fn say_why(&mut self, cause: Cause, out: &mut Vec<Action>) {
-        let known = self.cause.as_ref().is_some_and(|old| old.kind() == cause.kind());
-        if !known && self.serving.is_none() {
+        if self.serving.is_none() && !self.told.contains(&cause.kind()) {
+            self.told.push(cause.kind());
             out.push(Action::Report(Note::LinkDown(cause.clone())));
         }
         self.cause = Some(cause);
@@ -390,14 +467,16 @@ impl Link {
             out.push(Action::Close(old.id));
         }
         self.serving = Some(Conn { hold, ..Conn::new(conn.id, self.plan.heartbeat, now) });
+        let lost = self.down_since.take();
         for road in &mut self.roads {
-            road.open_at(now);
+            road.open_at(lost, now);
         }
         self.reconnects += u64::from(self.ever_up);
         self.ever_up = true;
         self.cause = None;
+        self.told.clear();
         self.attempt = 0;
-        let after = self.down_since.map(|since| now.since(since));
+        let after = lost.map(|since| now.since(since));
         out.push(Action::Report(Note::LinkUp { after }));
     }
 }

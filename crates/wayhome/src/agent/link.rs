@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
-use wayhome_core::link::{Action, ConnId, Event, Link, Note, Plan};
+use wayhome_core::link::{Action, ConnId, Event, Link, Note, Plan, Session};
 use wayhome_core::service::{Bind, Service, Target};
 use wayhome_core::status::LinkStatus;
 use wayhome_core::time::Time;
 
+use super::sockets::Sockets;
 use super::ssh::hold::{self, Answer, Request};
 use super::ssh::knock::Door;
 use super::ssh::master::Master;
@@ -50,16 +51,8 @@ pub struct Hands {
     tasks: JoinSet<()>,
     events: mpsc::Sender<Event>,
     began: Instant,
-}
-
-/// Fresh paths for control sockets. They are short, since a socket's path may have 108 bytes
-/// (unix(7)), of which ssh wants 17 for itself.
-#[derive(Clone, Debug)]
-pub struct Sockets {
-    /// A folder that only we can open.
-    pub dir: PathBuf,
-    /// What tells this link's sockets from the others'.
-    pub prefix: String,
+    /// The old session that was reported last: it is ended once, for all the ports that it held.
+    ended: Option<Session>,
 }
 
 struct Conn {
@@ -101,6 +94,7 @@ pub async fn run(
         tasks: JoinSet::new(),
         events: sender,
         began,
+        ended: None,
     };
     let mut link = Link::new(plan, hands.now());
     let mut event = Event::Timer;
@@ -123,7 +117,7 @@ pub async fn run(
                 Some(Order::Status(reply)) => {
                     // Whoever asked may be gone.
                     let _ = reply.send(link.status(hands.now()));
-                    continue_with_timer()
+                    Event::Timer
                 }
                 Some(Order::NetworkChanged) => Event::NetworkChanged(hands.conns_without_address()),
                 Some(Order::Kick) => Event::Kick,
@@ -131,17 +125,13 @@ pub async fn run(
             },
             Some(event) = events.recv() => event,
             () = sleep_until(timer) => Event::Timer,
-            Some(_) = hands.tasks.join_next() => continue_with_timer(),
+            // What a task had to say came as an event.
+            Some(_) = hands.tasks.join_next() => Event::Timer,
         };
         if let Event::Ended(id, _) = &event {
             hands.conns.remove(id);
         }
     }
-}
-
-/// Nothing happened that the link must know; asking it what is due is harmless.
-fn continue_with_timer() -> Event {
-    Event::Timer
 }
 
 async fn sleep_until(deadline: Option<Instant>) {
@@ -218,7 +208,8 @@ impl Hands {
     fn dial(&mut self, id: ConnId) {
         let socket = self.sockets.path(id);
         let (close, closed) = oneshot::channel();
-        let started = Master::start(&self.gateway, socket.clone());
+        let family = self.door.as_ref().and_then(Door::family);
+        let started = Master::start(&self.gateway, socket.clone(), family);
         let pid = started.as_ref().ok().and_then(Master::pid);
         self.conns.insert(id, Conn { socket, pid, close: Some(close), hold: None });
         let events = self.events.clone();
@@ -304,7 +295,7 @@ impl Hands {
         });
     }
 
-    fn report(&self, note: &Note) {
+    fn report(&mut self, note: &Note) {
         let name = |index: &usize| {
             self.services
                 .get(*index)
@@ -338,9 +329,12 @@ impl Hands {
                 }
             }
             Note::TookOver { service, session } => {
-                if let Some(name) = name(service) {
+                if let Some(name) = name(service)
+                    && self.ended.as_ref() != Some(session)
+                {
                     let pid = session.pid;
                     tracing::info!("{gateway}: {name}: ended our old session (process {pid})");
+                    self.ended = Some(session.clone());
                 }
             }
         }
@@ -353,12 +347,6 @@ fn told(id: ConnId, answer: Answer) -> Event {
         Answer::Pong(sequence) => Event::Pong(id, sequence),
         Answer::Looked(service, holder) => Event::Looked(id, service, holder),
         Answer::Released(service, result) => Event::Released(id, service, result),
-    }
-}
-
-impl Sockets {
-    fn path(&self, id: ConnId) -> PathBuf {
-        self.dir.join(format!("{}-{id}", self.prefix))
     }
 }
 

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use wayhome_core::address::Address;
 use wayhome_core::name::Name;
 use wayhome_core::service::Service;
+use wayhome_core::status::Snapshot;
 
 use crate::agent;
+use crate::agent::control::{self, Asked};
 use crate::agent::ssh::pin::FirstContact;
 use crate::config::{Arguments, Config};
 use crate::error::{Failure, Outcome};
@@ -21,6 +23,15 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Run(Box<Run>),
+    Kick(Kick),
+}
+
+/// Tell the running agent to try now what it waits to try: after something was mended.
+#[derive(Debug, clap::Args)]
+struct Kick {
+    /// The agent with this name, where several run.
+    #[arg(long)]
+    name: Option<Name>,
 }
 
 /// Runs the agent in the foreground, until ^C or TERM.
@@ -60,7 +71,22 @@ struct Run {
 
 /// Runs the command.
 pub fn run(args: Args) -> Outcome<u8> {
-    let Command::Run(run) = args.command;
+    match args.command {
+        Command::Run(run) => run_agent(*run),
+        Command::Kick(kick) => run_kick(&kick),
+    }
+}
+
+fn run_kick(kick: &Kick) -> Outcome<u8> {
+    let socket = control::socket(kick.name.as_ref())?;
+    let kicked = runtime()?.block_on(control::ask::<Snapshot>(&socket, Asked::Kick));
+    kicked.map(|_| 0).map_err(|error| {
+        Failure::usage(format!("the agent at `{}` does not answer", socket.display()))
+            .because(&error)
+    })
+}
+
+fn run_agent(run: Run) -> Outcome<u8> {
     let first = if run.accept_new { FirstContact::Accept } else { FirstContact::Ask };
     let config = match &run.config {
         Some(file) => Config::from_file(file)?,

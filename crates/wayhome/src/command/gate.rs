@@ -8,25 +8,15 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
+use wayhome_core::host_key::HostKey;
 
 use crate::agent::ssh::script;
 
 /// Where the printed lines expect the gate.
 const INSTALLED: &str = "/usr/local/libexec/wayhome-gate";
 
-/// The kinds of key that OpenSSH still takes, without certificates, whose lines look otherwise.
-const KINDS: [&str; 7] = [
-    "ssh-ed25519",
-    "sk-ssh-ed25519@openssh.com",
-    "ecdsa-sha2-nistp256",
-    "ecdsa-sha2-nistp384",
-    "ecdsa-sha2-nistp521",
-    "sk-ecdsa-sha2-nistp256@openssh.com",
-    "ssh-rsa",
-];
-
-/// Far beyond any public key; a file of this size is something else.
-const LONGEST_LINE: usize = 8192;
+/// Far beyond any public key and its comment; a file of this size is something else.
+const LONGEST_LINE: usize = 20 * 1024;
 
 /// Print the script that limits a home's key at a gateway
 ///
@@ -89,67 +79,32 @@ fn laptop(ports: &[u16]) -> String {
 
 /// The one line of a public key's file: a kind, the key itself, and perhaps a comment.
 fn read_key(path: &Path) -> Result<String, Error> {
-    let bad = |why| Error::Key { path: path.to_path_buf(), why };
     let text = fs::read_to_string(path)
         .map_err(|cause| Error::Read { path: path.to_path_buf(), cause })?;
-    parse_key(&text).map(str::to_owned).map_err(bad)
+    parse_key(&text).map(str::to_owned).map_err(|why| Error::Key { path: path.to_path_buf(), why })
 }
 
-fn parse_key(text: &str) -> Result<&str, &'static str> {
+fn parse_key(text: &str) -> Result<&str, String> {
+    let refused = |why: &str| Err(why.to_owned());
     if text.starts_with("-----BEGIN") {
-        return Err("it is a private key; give the `.pub` file beside it");
+        return refused("it is a private key; give the `.pub` file beside it");
     }
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let line = lines.next().ok_or("it is empty")?;
+    let Some(line) = lines.next() else { return refused("it is empty") };
     if lines.next().is_some() {
-        return Err("it has more than one line; give the file of one key");
+        return refused("it has more than one line; give the file of one key");
     }
     if line.len() > LONGEST_LINE {
-        return Err("its line is too long for a public key");
+        return refused("its line is too long for a public key");
     }
+    // The comment goes into the line too, and must not bring anything along.
     if line.chars().any(char::is_control) {
-        return Err("it has control characters in it");
+        return refused("it has control characters in it");
     }
-    let mut words = line.split(' ');
-    let kind = words.next().unwrap_or_default();
-    if !KINDS.contains(&kind) {
-        return Err("it does not begin with a kind of key, such as `ssh-ed25519`; \
-                    options, certificates and old kinds are not taken");
+    match line.parse::<HostKey>() {
+        Ok(_) => Ok(line),
+        Err(why) => Err(why.to_string()),
     }
-    let blob = words.next().and_then(decode).ok_or("its key is not base64")?;
-    let length = u32::try_from(kind.len()).unwrap_or_default().to_be_bytes();
-    match blob.strip_prefix(&length).and_then(|rest| rest.strip_prefix(kind.as_bytes())) {
-        Some(key) if key.len() >= 32 => Ok(line),
-        Some(_) => Err("its key is cut short"),
-        None => Err("its key is of another kind than its first word says"),
-    }
-}
-
-/// Base64 with its padding, as in key files.
-fn decode(text: &str) -> Option<Vec<u8>> {
-    let digits = text.trim_end_matches('=');
-    if text.is_empty() || !text.len().is_multiple_of(4) || text.len() - digits.len() > 2 {
-        return None;
-    }
-    let mut bytes = Vec::with_capacity(text.len());
-    let (mut bits, mut held) = (0_u32, 0_u32);
-    for digit in digits.bytes() {
-        let value = match digit {
-            b'A'..=b'Z' => digit - b'A',
-            b'a'..=b'z' => digit - b'a' + 26,
-            b'0'..=b'9' => digit - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6 | u32::from(value)) & 0xffff;
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            bytes.push((bits >> held & 0xff) as u8);
-        }
-    }
-    Some(bytes)
 }
 
 /// Why nothing, or not all, was printed.
@@ -167,7 +122,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        why: &'static str,
+        why: String,
     },
     /// The output could not be written.
     Print(io::Error),

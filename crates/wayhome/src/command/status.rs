@@ -37,17 +37,21 @@ pub fn run(args: &Args) -> Outcome<u8> {
     }
     let runtime = runtime()?;
     let mut snapshots = Vec::new();
+    let mut silent = None;
     for socket in &sockets {
-        let snapshot: Snapshot = runtime
-            .block_on(control::ask(socket, Asked::Status))
-            .map_err(|error| unanswered(socket, &error))?;
-        snapshots.push(snapshot);
+        match runtime.block_on(control::ask::<Snapshot>(socket, Asked::Status)) {
+            Ok(snapshot) => snapshots.push(snapshot),
+            Err(error) => silent = Some(unanswered(socket, &error)),
+        }
     }
     let all_up = snapshots.iter().all(Snapshot::all_up);
-    let text = if args.json { json(&snapshots)? } else { table(&snapshots) };
-    report::print(text)
-        .map_err(|error| Failure::new("the status cannot be written").because(&error))?;
-    Ok(u8::from(!all_up))
+    if !snapshots.is_empty() {
+        let text = if args.json { json(&snapshots)? } else { table(&snapshots) };
+        report::print(text)
+            .map_err(|error| Failure::new("the status cannot be written").because(&error))?;
+    }
+    // Those that answered are shown; but of all together nothing can be told.
+    silent.map_or(Ok(u8::from(!all_up)), Err)
 }
 
 fn unanswered(socket: &Path, error: &std::io::Error) -> Failure {
@@ -104,12 +108,14 @@ fn write_link(out: &mut String, link: &LinkStatus) {
         let _ = writeln!(out, "    {}\n    {}", finding.text, finding.remedy);
     }
     let name_width = link.services.iter().map(|s| s.service.name.as_str().len()).max().unwrap_or(0);
+    let targets = link.services.iter().map(|s| s.service.target.to_string().len());
+    let target_width = targets.max().unwrap_or(0);
     for service in &link.services {
-        write_service(out, service, name_width);
+        write_service(out, service, name_width, target_width);
     }
 }
 
-fn write_service(out: &mut String, status: &ServiceStatus, name_width: usize) {
+fn write_service(out: &mut String, status: &ServiceStatus, name_width: usize, target_width: usize) {
     let service = &status.service;
     let (state, colour) = match status.state {
         ServiceState::Up => ("up", GREEN),
@@ -122,10 +128,10 @@ fn write_service(out: &mut String, status: &ServiceStatus, name_width: usize) {
     let state = paint(&format!("{state:<8}"), colour);
     let _ = write!(
         out,
-        "  {:name_width$}  {:>5} → {}  {state} for {}",
+        "  {:name_width$}  {:>5} → {:target_width$}  {state} for {}",
         service.name,
         service.port,
-        service.target,
+        service.target.to_string(),
         span(status.since_ms)
     );
     match status.last_proof_ms {

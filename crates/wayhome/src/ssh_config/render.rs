@@ -30,7 +30,7 @@ const ALIVE_INTERVAL: u32 = 30;
 const ALIVE_COUNT: u32 = 3;
 
 /// The longest alias whose connections are shared. The socket's path holds it, and macOS takes 103
-/// characters for that: `/Users/` and 12 more, `/.ssh/wayhome-`, 40, a user name, and the 17 that
+/// characters for that: a home folder of 19, `/.ssh/wayhome-`, 40, a user name, and the 17 that
 /// `ssh` appends.
 const MAX_SHARED: usize = 40;
 

@@ -175,10 +175,10 @@ mod tests {
         for user in ["root", "fan", "_svc", "fan@example.org", "f.an-2"] {
             user.parse::<UserName>().unwrap();
         }
-        let path: KeyPath = "~/.ssh/sailorvoyage-ecs-gateway.pem".parse().unwrap();
+        let path: KeyPath = "~/.ssh/gateway.pem".parse().unwrap();
         assert_eq!(path.quoted(), path.as_str());
-        let path: KeyPath = "/Users/José/my keys/id".parse().unwrap();
-        assert_eq!(path.quoted(), "\"/Users/José/my keys/id\"");
+        let path: KeyPath = "/mnt/José/my keys/id".parse().unwrap();
+        assert_eq!(path.quoted(), "\"/mnt/José/my keys/id\"");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::net::{TcpStream, lookup_host};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use wayhome_core::health::{Cause, Detail};
 
@@ -25,13 +26,23 @@ const RESOLVE: Duration = Duration::from_millis(200);
 /// A resolver that is down may hang for long; without any address there is no choice but to wait.
 const RESOLVE_FIRST: Duration = Duration::from_secs(10);
 
+/// How long ssh may take to read its configuration, which may run programs (`Match exec`).
+const CONFIGURED: Duration = Duration::from_secs(10);
+
 /// Where to knock.
 #[derive(Clone, Debug)]
 pub struct Door {
     host: String,
     port: u16,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
     /// The addresses of the last good lookup: after a cut the resolver is often the last to return.
-    known: Arc<Mutex<Vec<SocketAddr>>>,
+    addresses: Vec<SocketAddr>,
+    /// The one that answered last.
+    answered: Option<SocketAddr>,
 }
 
 impl Door {
@@ -40,7 +51,7 @@ impl Door {
         let mut command = master::ssh(gateway, &gateway.known_hosts);
         command.arg("-G").stderr(Stdio::null());
         master::destination(&mut command, gateway);
-        let said = command.output().await.ok()?;
+        let said = timeout(CONFIGURED, command.output()).await.ok()?.ok()?;
         let text = String::from_utf8_lossy(&said.stdout);
         let value =
             |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
@@ -58,20 +69,43 @@ impl Door {
 
     /// Knocks once.
     pub async fn knock(&self) -> Result<(), Cause> {
-        let addresses = self.addresses().await?;
+        // All addresses at once: where IPv6 leads nowhere, IPv4 must not wait for it.
+        let mut knocks: JoinSet<_> = self
+            .addresses()
+            .await?
+            .into_iter()
+            .map(|address| async move {
+                let connected = timeout(PATIENCE, TcpStream::connect(address)).await;
+                (address, connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())))
+            })
+            .collect();
         let mut last = Cause::TimedOut;
-        for address in addresses {
-            match timeout(PATIENCE, TcpStream::connect(address)).await {
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(error)) => last = diagnose::connect_error(&error),
-                Err(_) => last = Cause::TimedOut,
+        while let Some(knocked) = knocks.join_next().await {
+            match knocked {
+                Ok((address, Ok(_))) => {
+                    if let Ok(mut known) = self.known.lock() {
+                        known.answered = Some(address);
+                    }
+                    return Ok(());
+                }
+                Ok((_, Err(error))) => last = diagnose::connect_error(&error),
+                Err(_) => {}
             }
         }
         Err(last)
     }
 
+    /// Which of IPv4 and IPv6 ssh should take, where the gateway has both: it would try one after the
+    /// other, and wait for minutes where the first leads nowhere.
+    pub fn family(&self) -> Option<&'static str> {
+        let known = self.known.lock().ok()?;
+        let answered = known.answered?;
+        let has_both = known.addresses.iter().any(|other| other.is_ipv4() != answered.is_ipv4());
+        has_both.then_some(if answered.is_ipv4() { "inet" } else { "inet6" })
+    }
+
     async fn addresses(&self) -> Result<Vec<SocketAddr>, Cause> {
-        let known = self.known.lock().map(|known| known.clone()).unwrap_or_default();
+        let known = self.known.lock().map(|known| known.addresses.clone()).unwrap_or_default();
         let patience = if known.is_empty() { RESOLVE_FIRST } else { RESOLVE };
         let found = match timeout(patience, lookup_host((self.host.as_str(), self.port))).await {
             Ok(found) => found.map(Iterator::collect::<Vec<_>>),
@@ -80,7 +114,7 @@ impl Door {
         match found {
             Ok(found) if !found.is_empty() => {
                 if let Ok(mut known) = self.known.lock() {
-                    known.clone_from(&found);
+                    known.addresses.clone_from(&found);
                 }
                 Ok(found)
             }

@@ -97,10 +97,13 @@ pub struct Master {
 impl Master {
     /// Runs ssh to a gateway, with its control socket at a path that was never used before: ssh runs
     /// *without* a control socket if it finds one left over.
-    pub fn start(gateway: &Gateway, socket: PathBuf) -> Result<Self, Cause> {
+    pub fn start(gateway: &Gateway, socket: PathBuf, family: Option<&str>) -> Result<Self, Cause> {
         let mut command = ssh(gateway, &gateway.known_hosts);
         command.args(["-N", "-T", "-M", "-S"]).arg(&socket);
         command.args(["-o", "StrictHostKeyChecking=yes"]);
+        if let Some(family) = family {
+            command.arg("-o").arg(format!("AddressFamily={family}"));
+        }
         destination(&mut command, gateway);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| diagnose::not_started(&error))?;

@@ -9,6 +9,7 @@ use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use wayhome_core::health::Cause;
 use wayhome_core::host_key::HostKey;
 use wayhome_core::known_hosts::{KnownHost, known_hosts_name};
 
@@ -27,12 +28,14 @@ pub enum FirstContact {
 }
 
 /// What a first contact came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Pinned {
     /// The pin was there.
     Before,
     /// The key was pinned now: its fingerprint, and why it was trusted.
     Now(String, &'static str),
+    /// There is no pin, and the gateway cannot be reached to make one.
+    NotYet(Failure),
 }
 
 /// Makes sure that a gateway's key is pinned.
@@ -42,9 +45,12 @@ pub async fn ensure(gateway: &Gateway, first: FirstContact) -> Outcome<Pinned> {
     if !keys_of(&read_pins(file)?, &name).is_empty() {
         return Ok(Pinned::Before);
     }
-    let key = fetch(gateway).await?;
+    let key = match fetch(gateway).await? {
+        Ok(key) => key,
+        Err(cause) => return Ok(Pinned::NotYet(not_shown(gateway, &cause))),
+    };
     let fingerprint = proof::fingerprint(&key).await;
-    let trusted = if known_to_the_person(&name, &key)? {
+    let trusted = if known_to_the_person(&name, &key) {
         "your own known_hosts has it"
     } else if first == FirstContact::Accept {
         "accepted unseen, as `--accept-new` says"
@@ -123,8 +129,14 @@ fn keys_of(pins: &str, name: &str) -> Vec<HostKey> {
         .collect()
 }
 
+fn not_shown(gateway: &Gateway, cause: &Cause) -> Failure {
+    Failure::new(format!("the gateway `{}` did not show its host key", gateway.address))
+        .because(&io::Error::other(cause.to_string()))
+        .hint(cause.remedy())
+}
+
 /// Lets ssh connect and learn the key into an empty file.
-async fn fetch(gateway: &Gateway) -> Outcome<HostKey> {
+async fn fetch(gateway: &Gateway) -> Outcome<Result<HostKey, Cause>> {
     let failed = |error: &io::Error| Failure::new("no temporary file can be made").because(error);
     let folder = tempfile::tempdir().map_err(|e| failed(&e))?;
     let learned: PathBuf = folder.path().join("known_hosts");
@@ -143,24 +155,20 @@ async fn fetch(gateway: &Gateway) -> Outcome<HostKey> {
     let output = command.output().await.map_err(|error| not_run(&error))?;
     let text = fs::read_to_string(&learned).unwrap_or_default();
     let key = text.lines().find_map(|line| KnownHost::parse_line(line).ok()?);
-    key.map(|known| known.key).ok_or_else(|| {
+    Ok(key.map(|known| known.key).ok_or_else(|| {
         let said = String::from_utf8_lossy(&output.stderr);
         let lines: Vec<String> = said.lines().map(str::to_owned).collect();
-        let cause = diagnose::ended(&lines);
-        Failure::new(format!("the gateway `{}` did not show its host key", gateway.address))
-            .because(&io::Error::other(cause.to_string()))
-            .hint(cause.remedy())
-    })
+        diagnose::ended(&lines)
+    }))
 }
 
 /// Whether the person has this very key for this very name already.
-fn known_to_the_person(name: &str, key: &HostKey) -> Outcome<bool> {
-    let files =
-        [paths::home()?.join(".ssh/known_hosts"), PathBuf::from("/etc/ssh/ssh_known_hosts")];
-    Ok(files.iter().any(|file| {
+fn known_to_the_person(name: &str, key: &HostKey) -> bool {
+    let own = paths::home().ok().map(|home| home.join(".ssh/known_hosts"));
+    own.into_iter().chain([PathBuf::from("/etc/ssh/ssh_known_hosts")]).any(|file| {
         let pins = fs::read_to_string(file).unwrap_or_default();
         keys_of(&pins, name).contains(key)
-    }))
+    })
 }
 
 /// Asks at the terminal, not at standard input, which may be a script.

@@ -27,6 +27,9 @@ use crate::supervise;
 /// How long a proof may take. Under a silent cut it would hang without limit.
 const DEADLINE: Duration = Duration::from_secs(4);
 
+/// How long the target may take when it is asked directly, without a gateway in between.
+const DIRECT: Duration = Duration::from_secs(2);
+
 /// How long a connection must stay open to count as held: a refusal by the target comes within a
 /// round trip.
 const HELD: Duration = Duration::from_millis(300);
@@ -69,13 +72,17 @@ impl Expected {
 pub async fn read_target(target: &Target, all: bool) -> Vec<HostKey> {
     let Target::Tcp(host, port) = target else { return Vec::new() };
     let mut keys = Vec::new();
-    for kind in TYPES {
-        let Ok(Ok(output)) = timeout(DEADLINE, scan_target(host, *port, kind)).await else { break };
-        keys.extend(keys_in(&output));
-        if !all && !keys.is_empty() {
-            break;
+    let scans = async {
+        for kind in TYPES {
+            let Ok(output) = scan_target(host, *port, kind).await else { break };
+            keys.extend(keys_in(&output));
+            if !all && !keys.is_empty() {
+                break;
+            }
         }
-    }
+    };
+    // Whatever was read by then is what there is.
+    let _ = timeout(DIRECT, scans).await;
     keys.sort();
     keys.dedup();
     keys
@@ -190,7 +197,7 @@ async fn open_stream(socket: &Path, port: u16) -> Result<(UnixStream, Opened), P
 /// The smallest request that every HTTP server answers (RFC 1945).
 const HTTP_HELLO: &[u8] = b"HEAD / HTTP/1.0\r\nConnection: close\r\n\r\n";
 
-/// A ClientHello of TLS 1.2 without extensions (RFC 5246, 7.4.1.2), its random all zero. Every TLS
+/// A ClientHello of TLS 1.2 without extensions (RFC 5246, its section on ClientHello), its random all zero. Every TLS
 /// server answers it, if only with an alert that it wants a newer version; we read no further.
 const TLS_HELLO: &[u8] = &[
     0x16, 0x03, 0x01, 0x00, 0x2f, // a handshake record of 47 bytes

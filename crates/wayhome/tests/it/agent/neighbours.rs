@@ -5,7 +5,7 @@ use wayhome_core::status::{LinkState, ServiceState};
 use wayhome_lab::net::GATEWAY;
 use wayhome_lab::{OpenSsh, Sshd, assert_eventually, needs_lab};
 
-use crate::seats::{Agent, Login, PORT, Running, SOON, Seats};
+use crate::seats::{Agent, Login, PORT, Running, SOON, Seats, output, wayhome};
 
 fn fingerprint(seats: &Seats, line: &str) -> String {
     let script = format!("echo '{line}' | ssh-keygen -lf - | cut -d' ' -f2");
@@ -95,7 +95,12 @@ fn the_old_hand_made_tunnel_of_this_same_home() {
         agent.until_service(0, ServiceState::Blocked);
         assert_eq!(agent.cause(0), Some("another-tunnel-of-this-home"), "{login:?}");
         assert_eq!(seats.holder(PORT), holder, "{login:?}: a live tunnel is never ended");
+        // The person follows the remedy.
         drop(tunnel);
+        assert_eventually!(seats.holder(PORT).is_empty(), within = SOON);
+        let (code, _, error) = output(&mut wayhome(home, &["agent", "kick"]));
+        assert_eq!(code, 0, "{error}");
+        agent.until_up();
     }
 }
 

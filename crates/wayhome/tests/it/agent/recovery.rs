@@ -1,10 +1,12 @@
 //! The road comes back by itself: after cuts, new addresses, killed and frozen processes.
 
-use wayhome_core::status::LinkState;
-use wayhome_lab::{assert_eventually, needs_lab};
+use std::time::Duration;
+
+use wayhome_core::status::{LinkState, ServiceState};
+use wayhome_lab::{OpenSsh, assert_eventually, needs_lab};
 
 use crate::gateway::variants;
-use crate::seats::{Agent, Login, PORT, SOON, Seats};
+use crate::seats::{Agent, Login, PORT, Running, SOON, Seats, output};
 
 #[test]
 fn a_silent_cut_with_an_old_session_that_holds_the_port() {
@@ -107,4 +109,46 @@ fn the_gateways_sshd_goes_and_comes_back() {
     assert_eventually!(refused(), within = SOON, "refused: {}", agent.log());
     seats.start_gateway();
     agent.until_back(0);
+}
+
+#[test]
+fn a_slow_line_under_load_is_not_taken_for_a_cut() {
+    needs_lab!();
+    let seats = Seats::start(Login::Root);
+    let home = seats.lab.home();
+    let serve = "import socket
+s = socket.create_server(('127.0.0.1', 7000))
+while True:
+    c = s.accept()[0]; c.sendall(bytes(3000000)); c.close()";
+    let mut server = home.command("python3");
+    let _server = Running(server.args(["-c", serve]).spawn().unwrap());
+    let agent = seats.agent_with(&["-R", "2222:localhost:22", "-R", "7000:localhost:7000"]);
+    agent.until_service(0, ServiceState::Up);
+    seats.lab.rate(home, "2mbit").unwrap();
+    // 3 MB at 2 Mbit/s: the heartbeat stands in line behind them for longer than its deadline.
+    let read = "exec 3<>/dev/tcp/127.0.0.1/7000; wc -c <&3";
+    let began = std::time::Instant::now();
+    let (_, bytes, _) = output(seats.lab.gateway().command("bash").args(["-c", read]));
+    assert_eq!(bytes.trim(), "3000000");
+    assert!(began.elapsed() > Duration::from_secs(8), "the line is slow: {:?}", began.elapsed());
+    assert_eq!(agent.link().reconnects, 0, "{}", agent.log());
+    assert!(!agent.log().contains("no answer"), "{}", agent.log());
+}
+
+#[test]
+fn a_gateway_whose_ipv6_leads_nowhere() {
+    needs_lab!();
+    let seats =
+        Seats::with(Login::Root, 1, &OpenSsh::system().unwrap(), |builder| builder.listen("::"));
+    let home = seats.lab.home();
+    // The name has both; IPv6 comes first, and vanishes on the way.
+    seats.lab.internet().sh("nft add rule inet weather forward meta nfproto ipv6 drop").unwrap();
+    let began = std::time::Instant::now();
+    let arguments = ["root@gateway.example.org", "-i", "/tmp/key", "--name", "home-ubuntu"];
+    home.sh("mkdir -p /var/lib/wayhome").unwrap();
+    let pin = format!("gateway.example.org {}\n", seats.gateway_key());
+    std::fs::write(home.file("/var/lib/wayhome/known_hosts"), pin).unwrap();
+    let agent = Agent::run(home, &[&arguments[..], &["-R", "2222:localhost:22"]].concat());
+    agent.until_up();
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }

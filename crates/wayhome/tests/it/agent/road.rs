@@ -145,3 +145,50 @@ fn two_gateways_of_which_one_is_down() {
     let (code, ..) = output(&mut wayhome(home, &["status"]));
     assert_eq!(code, 1);
 }
+
+#[test]
+fn proofs_of_services_that_are_no_ssh() {
+    needs_lab!();
+    let seats = Seats::start(Login::Root);
+    let home = seats.lab.home();
+    home.sh("cd /tmp; openssl req -x509 -newkey ed25519 -nodes -subj /CN=x -out c -keyout k 2>/dev/null")
+        .unwrap();
+    let program = "import socket,ssl,sys,threading
+def serve(listener, talk):
+    while True:
+        c = listener.accept()[0]
+        threading.Thread(target=talk, args=(c,), daemon=True).start()
+def tls(c):
+    x = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); x.minimum_version = ssl.TLSVersion.TLSv1_3
+    x.load_cert_chain('/tmp/c', '/tmp/k')
+    try: x.wrap_socket(c, server_side=True)
+    except ssl.SSLError: pass
+def mute(c): c.recv(1)
+def wrong(c): c.recv(1); c.sendall(b'\\x1b[31mhello'); c.close()
+u = socket.socket(socket.AF_UNIX); u.bind('/tmp/u.sock'); u.listen()
+for where, talk in [(('127.0.0.1', 8443), tls), (('127.0.0.1', 7001), mute), (('127.0.0.1', 7002), wrong)]:
+    threading.Thread(target=serve, args=(socket.create_server(where), talk)).start()
+open('/tmp/ready', 'w'); serve(u, mute)";
+    let mut servers = home.command("python3");
+    let _servers = crate::seats::Running(servers.args(["-c", program]).spawn().unwrap());
+    assert_eventually!(home.file("/tmp/ready").exists(), within = SOON);
+    let service = |name: &str, target: &str, port: u16, proof: &str| {
+        format!(
+            "[[service]]\nname = \"{name}\"\ntarget = \"{target}\"\nport = {port}\nproof = \"{proof}\"\n"
+        )
+    };
+    let config = format!("[[gateway]]\naddress = \"ssh://root@{GATEWAY}\"\nidentity = \"key\"\n")
+        + &service("tls", "localhost:8443", 8443, "tls")
+        + &service("unix", "/tmp/u.sock", 8444, "hold")
+        + &service("mute", "localhost:7001", 7001, "http")
+        + &service("wrong", "localhost:7002", 7002, "tls");
+    fs::write(home.file("/tmp/agent.toml"), config).unwrap();
+    let agent = Agent::run(home, &["-c", "/tmp/agent.toml", "--accept-new"]);
+    agent.until_service(0, ServiceState::Up);
+    agent.until_service(1, ServiceState::Up);
+    agent.until_service(2, ServiceState::Unproven);
+    agent.until_service(3, ServiceState::Unproven);
+    assert_eq!((agent.cause(2), agent.cause(3)), (Some("target-silent"), Some("target-unproven")));
+    let text = agent.service(3).cause.unwrap().text;
+    assert!(text.contains("hello") && !text.contains('\u{1b}'), "{text}");
+}

@@ -1,0 +1,220 @@
+//! What must hold after every single step, whoever drives the link.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::host_key::HostKey;
+use crate::link::{Action, ConnId, Event, Holder, Link, Note, Session, Sighting};
+use crate::status::{LinkState, LinkStatus, ServiceState};
+use crate::time::Time;
+
+/// A timer lies never further ahead than this: a halted link's slow probe.
+const FARTHEST: Duration = Duration::from_secs(450);
+
+/// This many timers without any delay in a row is a busy loop: each service may have one thing to
+/// begin at one moment, and the connection and the search a few.
+const MOST_AT_ONCE: usize = 24;
+
+/// Every so many steps the status is written and read back.
+const WRITTEN: u32 = 50;
+
+#[derive(Clone, Debug, PartialEq)]
+enum Request {
+    Forward(usize),
+    Look(usize),
+    Release(usize),
+    Prove(usize),
+}
+
+/// Watches the actions and the events of one link.
+#[derive(Debug, Default)]
+pub struct Check {
+    /// Dialled, and neither closed nor ended; with the request that is out over it.
+    open: BTreeMap<ConnId, Option<Request>>,
+    serving: Option<ConnId>,
+    newest: Option<ConnId>,
+    recorded: Vec<Session>,
+    /// The last answer to a look, and whether the port's holder then stayed silent.
+    looked: BTreeMap<usize, (Holder, bool)>,
+    proven: BTreeMap<usize, bool>,
+    stopping: Option<Time>,
+    stopped: bool,
+    last: Option<Time>,
+    at_once: usize,
+    seen: u32,
+}
+
+impl Check {
+    pub fn new(recorded: &[Session]) -> Self {
+        Self { recorded: recorded.to_vec(), ..Self::default() }
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    pub fn serving(&self) -> Option<ConnId> {
+        self.serving
+    }
+
+    pub fn open(&self) -> impl Iterator<Item = ConnId> {
+        self.open.keys().copied()
+    }
+
+    /// Notes an event that the link is about to be told.
+    pub fn event(&mut self, event: &Event, now: Time) {
+        match event {
+            Event::Ended(id, _) => {
+                self.open.remove(id);
+                self.serving.take_if(|serving| serving == id);
+            }
+            Event::Forwarded(id, service, _) => {
+                self.answered(*id, &Request::Forward(*service));
+            }
+            Event::Looked(id, service, holder) if self.answered(*id, &Request::Look(*service)) => {
+                self.looked.insert(*service, (holder.clone(), false));
+            }
+            Event::Released(id, service, _) => {
+                self.answered(*id, &Request::Release(*service));
+            }
+            Event::Seen(id, service, sighting, expected)
+                if self.answered(*id, &Request::Prove(*service)) =>
+            {
+                if let Some((_, silent)) = self.looked.get_mut(service) {
+                    *silent = *sighting == Sighting::Silent;
+                }
+                if *sighting != Sighting::Silent {
+                    self.proven.insert(*service, is_good(sighting, expected));
+                }
+            }
+            // With the hold end the answers that it owes.
+            Event::HoldRefused(id, _) => {
+                if let Some(out) = self.open.get_mut(id) {
+                    out.take_if(|out| matches!(out, Request::Look(_) | Request::Release(_)));
+                }
+            }
+            Event::Stop => {
+                self.stopping.get_or_insert(now);
+            }
+            _ => {}
+        }
+    }
+
+    fn answered(&mut self, id: ConnId, request: &Request) -> bool {
+        let open = self.open.get_mut(&id).filter(|_| self.serving == Some(id));
+        open.is_some_and(|out| out.take_if(|out| out == request).is_some())
+    }
+
+    /// Checks what the link answered.
+    pub fn actions(&mut self, actions: &[Action], link: &Link, was_timer: bool, now: Time) {
+        assert!(!self.stopped || actions.is_empty(), "after `Stopped`: {actions:?}");
+        for action in actions {
+            self.action(action);
+        }
+        if let Some(since) = self.stopping
+            && now.since(since) >= Duration::from_secs(3)
+        {
+            assert!(self.stopped, "draining goes on after its deadline");
+        }
+        self.timers(link, was_timer, now);
+        self.status(&link.status(now));
+    }
+
+    fn action(&mut self, action: &Action) {
+        match action {
+            Action::Dial(id) => {
+                assert!(self.newest < Some(*id), "{id} was used before");
+                let fresh = self.open.keys().find(|open| Some(**open) != self.serving);
+                assert_eq!(fresh, None, "a second dial, {id}, is under way");
+                self.newest = Some(*id);
+                self.open.insert(*id, None);
+            }
+            Action::Close(id) => {
+                assert!(self.open.remove(id).is_some(), "{id} is closed twice");
+                self.serving.take_if(|serving| serving == id);
+            }
+            Action::Hold(id) | Action::Ping(id, _) | Action::Inspect(id) => {
+                assert!(self.open.contains_key(id), "{action:?} over a closed connection");
+            }
+            Action::Forward(id, service) => self.request(*id, Request::Forward(*service)),
+            Action::Look(id, service) => self.request(*id, Request::Look(*service)),
+            Action::Release(id, service, session) => {
+                self.request(*id, Request::Release(*service));
+                let Some((Holder::Session(holder), silent)) = self.looked.remove(service) else {
+                    panic!("{session:?} is to be ended, and no look named it");
+                };
+                assert_eq!(&holder, session, "another session than the one that was named");
+                assert!(silent || self.recorded.contains(session), "it may be alive");
+            }
+            Action::Prove(id, service) => self.request(*id, Request::Prove(*service)),
+            Action::Remember(session) => self.recorded.push(session.clone()),
+            Action::Report(Note::LinkUp { .. }) => {
+                self.serving = self.newest;
+                self.looked.clear();
+                self.proven.clear();
+            }
+            Action::Knock | Action::Report(_) => {}
+            Action::Stopped => {
+                assert!(self.stopping.is_some(), "stopped without being told to");
+                self.stopped = true;
+            }
+        }
+    }
+
+    fn request(&mut self, id: ConnId, request: Request) {
+        assert_eq!(self.serving, Some(id), "{request:?} over a connection that does not serve");
+        let Some(out) = self.open.get_mut(&id) else { panic!("{request:?} over a closed {id}") };
+        assert_eq!(*out, None, "{request:?} beside another one");
+        *out = Some(request);
+    }
+
+    fn timers(&mut self, link: &Link, was_timer: bool, now: Time) {
+        let Some(timer) = link.next_timer() else {
+            assert!(self.stopped, "asleep for good: {link:?}");
+            return;
+        };
+        assert!(!self.stopped, "a timer after the end");
+        assert!(timer.since(now) <= FARTHEST, "asleep for {:?}", timer.since(now));
+        self.at_once = if was_timer && self.last == Some(now) { self.at_once + 1 } else { 0 };
+        self.last = Some(now);
+        assert!(self.at_once <= MOST_AT_ONCE || timer > now, "a busy loop: {link:?}");
+    }
+
+    fn status(&mut self, status: &LinkStatus) {
+        if status.state == LinkState::Up {
+            assert!(self.serving.is_some(), "up without a connection");
+            assert_eq!(status.cause, None, "up, and still a cause");
+            assert_eq!(status.retry_in_ms, None, "up, and waiting to try again");
+        }
+        if status.state == LinkState::Halted {
+            let cause = status.cause.as_ref().map(|finding| finding.cause.retry());
+            assert_eq!(cause, Some(crate::health::Retry::Halt), "halted for {:?}", status.cause);
+        }
+        for (index, service) in status.services.iter().enumerate() {
+            let proven = self.serving.is_some() && self.proven.get(&index) == Some(&true);
+            assert!(service.state != ServiceState::Up || proven, "up without a proof: {service:?}");
+            let has_cause = matches!(
+                service.state,
+                ServiceState::Unproven | ServiceState::Blocked | ServiceState::Halted
+            );
+            assert_eq!(service.cause.is_some(), has_cause, "{service:?}");
+        }
+        self.seen = self.seen.wrapping_add(1);
+        if self.seen % WRITTEN != 1 {
+            return;
+        }
+        let text = serde_json::to_string(status).expect("a status can be written");
+        let back: LinkStatus = serde_json::from_str(&text).expect("a status can be read");
+        assert_eq!(back.services, status.services);
+    }
+}
+
+/// Whether a sighting proves a service.
+pub fn is_good(sighting: &Sighting, expected: &[HostKey]) -> bool {
+    match sighting {
+        Sighting::Answer => true,
+        Sighting::HostKey { key, .. } => expected.contains(key),
+        _ => false,
+    }
+}

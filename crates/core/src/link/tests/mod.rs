@@ -1,0 +1,13 @@
+//! The link, driven through virtual time: as scenarios that read like what happened, as properties
+//! that hold whatever happens, and through days of faults.
+
+mod anything;
+mod check;
+mod day;
+mod ending;
+mod finding;
+mod holding;
+mod losing;
+mod ports;
+mod proving;
+mod world;

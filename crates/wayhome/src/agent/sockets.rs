@@ -1,0 +1,121 @@
+//! The folder of ssh's control sockets, and a path in it for each dial that was never used before.
+//!
+//! ssh runs *without* a control socket if it finds one left over, and `kill -9` leaves them. So each
+//! agent has a folder of its own, made anew, and what dead agents left is cleared away.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{FlockOperation, flock};
+use tempfile::TempDir;
+use wayhome_core::link::ConnId;
+
+use crate::error::{Failure, Outcome};
+
+const PREFIX: &str = "ssh-";
+
+/// The longest folder under which a control socket's path still has room: it may have 108 bytes
+/// (unix(7)), of which ssh wants 17 for itself, and we some 20.
+const LONGEST: usize = 64;
+
+/// A folder this young may belong to an agent that has not locked it yet.
+const YOUNG: Duration = Duration::from_secs(60);
+
+/// The folder, removed with the agent.
+#[derive(Debug)]
+pub struct Folder {
+    dir: TempDir,
+    /// Locked as long as the agent lives: how others see that it does.
+    _lock: Option<File>,
+}
+
+impl Folder {
+    /// Makes it: below the runtime folder, or in `/tmp` where that is too deep.
+    pub fn make(runtime: &Path) -> Outcome<Self> {
+        let deep = runtime.as_os_str().len() > LONGEST;
+        let parent = if deep { Path::new("/tmp") } else { runtime };
+        if !deep {
+            clear(parent);
+        }
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(PREFIX).rand_bytes(6).permissions(fs::Permissions::from_mode(0o700));
+        let dir = builder.tempdir_in(parent).map_err(|error| {
+            Failure::new(format!("no folder for sockets can be made in `{}`", parent.display()))
+                .because(&error)
+        })?;
+        let lock = lock(dir.path());
+        Ok(Self { dir, _lock: lock })
+    }
+
+    /// The paths of one link.
+    pub fn of_link(&self, index: usize) -> Sockets {
+        Sockets { dir: self.dir.path().to_owned(), link: index }
+    }
+}
+
+/// One link's paths.
+#[derive(Clone, Debug)]
+pub struct Sockets {
+    dir: PathBuf,
+    link: usize,
+}
+
+impl Sockets {
+    /// The path for one dial. Dials are numbered and no number comes again.
+    pub fn path(&self, id: ConnId) -> PathBuf {
+        self.dir.join(format!("{}-{id}", self.link))
+    }
+}
+
+/// Locks a folder. `None` if somebody has it.
+fn lock(dir: &Path) -> Option<File> {
+    let file = File::open(dir).ok()?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
+    Some(file)
+}
+
+/// Removes what dead agents left. What cannot be removed is in nobody's way.
+fn clear(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX)
+            && entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let changed = entry.metadata().and_then(|meta| meta.modified());
+        let is_young = changed.is_ok_and(|at| at + YOUNG > SystemTime::now());
+        if is_ours && !is_young && lock(&entry.path()).is_some() {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clears_what_the_dead_left_and_nothing_else() {
+        let runtime = tempfile::tempdir().unwrap();
+        let old = SystemTime::now() - YOUNG * 2;
+        let make = |name: &str| {
+            let path = runtime.path().join(name);
+            fs::create_dir(&path).unwrap();
+            File::open(&path).unwrap().set_modified(old).unwrap();
+            path
+        };
+        let (dead, alive, other) = (make("ssh-dead"), make("ssh-alive"), make("other"));
+        let _held = lock(&alive).unwrap();
+        let folder = Folder::make(runtime.path()).unwrap();
+        assert!(!dead.exists() && alive.exists() && other.exists());
+        assert_eq!(folder.dir.path().metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_deep_folder_is_left_for_tmp() {
+        let runtime = tempfile::tempdir().unwrap();
+        let deep = runtime.path().join("d".repeat(80));
+        fs::create_dir(&deep).unwrap();
+        let folder = Folder::make(&deep).unwrap();
+        assert!(folder.dir.path().starts_with("/tmp"));
+    }
+}
