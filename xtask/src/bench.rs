@@ -51,16 +51,16 @@ pub struct Args {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Measurement {
+    /// A new connection through the port
+    Port,
+    /// Memory and CPU of an agent at rest
+    Rest,
     /// From a new address to a proven road
     Address,
     /// From the end of a silent cut to a proven road
     Cut,
     /// From the return of the gateway's sshd to a proven road
     Restart,
-    /// Memory and CPU of an agent at rest
-    Rest,
-    /// A new connection through the port
-    Port,
 }
 
 /// What every measurement is told.
@@ -90,6 +90,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if let Some(span) = args.soak {
         return soak::run(&bench, span);
     }
+    let version = bench.openssh.version()?;
+    let about = format!("OpenSSH {}.{} in all seats", version.major, version.minor);
     let mut table = Table::default();
     for measurement in bench.measurements() {
         let rows = match measurement {
@@ -100,7 +102,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             Measurement::Port => port::measure(&bench)?,
         };
         let name = format!("{measurement:?}").to_lowercase();
-        figures::write(&bench.folder.join(name).with_extension("json"), &rows)?;
+        figures::write(&bench.folder.join(name).with_extension("json"), &about, &rows)?;
         table.extend(rows);
     }
     table.show();

@@ -143,11 +143,12 @@ impl Table {
     }
 }
 
-/// Writes rows as JSON.
-pub fn write(path: &Path, rows: &[Row]) -> Result<()> {
+/// Writes rows as JSON, with a word on what they are about.
+pub fn write(path: &Path, about: &str, rows: &[Row]) -> Result<()> {
     let when = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
     let rows: Vec<Value> = rows.iter().map(Row::json).collect();
-    let text = serde_json::to_string_pretty(&json!({ "unix_time": when, "rows": rows }))?;
+    let text =
+        serde_json::to_string_pretty(&json!({ "unix_time": when, "about": about, "rows": rows }))?;
     fs::write(path, text + "\n")
         .map_err(|why| format!("could not write `{}`: {why}", path.display()).into())
 }
