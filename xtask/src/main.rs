@@ -1,5 +1,6 @@
-//! What developers run: `cargo xtask try | test | tidy`. One file for each command.
+//! What developers run: `cargo xtask try | test | bench | tidy`. One file for each command.
 
+mod bench;
 mod openssh10;
 mod packages;
 mod say;
@@ -30,6 +31,8 @@ enum Task {
     Try(trial::Args),
     /// Runs all tests, with what they need
     Test(test::Args),
+    /// Measures the road in the lab, with a release build
+    Bench(bench::Args),
     /// Checks the house rules that no compiler checks
     Tidy,
 }
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Try(args) => trial::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::Bench(args) => bench::run(&args),
         Task::Tidy => tidy::run(),
     };
     done.unwrap_or_else(|error| {

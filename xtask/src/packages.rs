@@ -38,6 +38,9 @@ pub const TEST: &[Need] = &[
     ("pgrep", "procps"),
 ];
 
+/// What `bench --stock` compares with.
+pub const STOCK: &[Need] = &[("autossh", "autossh")];
+
 /// Sees to it that the programs are there. `false` if they are not and somebody else has to install
 /// them, who has been told how.
 pub fn bring(needs: &[Need]) -> Result<bool> {

@@ -99,7 +99,11 @@ pub async fn run(
     let mut link = Link::new(plan, hands.now());
     let mut event = Event::Timer;
     loop {
+        if !matches!(event, Event::Timer) {
+            tracing::trace!("{key}: {event:?}");
+        }
         for action in link.handle(event, hands.now()) {
+            tracing::trace!("{key}: {action:?}");
             if action == Action::Stopped {
                 hands.tasks.shutdown().await;
                 return;
