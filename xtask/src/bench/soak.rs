@@ -27,7 +27,7 @@ const TELL: Duration = Duration::from_secs(300);
 const LEAST_SPACING: f64 = 60.0;
 
 /// What sshd says when it has had enough of an address.
-const PENALTIES: [&str; 2] = ["penalty", "Not allowed at this time"];
+const PENALTIES: [&str; 2] = ["activating", "Not allowed at this time"];
 
 /// Holds the road, and says whether all was well.
 pub fn run(bench: &Bench<'_>, span: Duration) -> Result<ExitCode> {

@@ -7,6 +7,7 @@ mod day;
 mod ending;
 mod finding;
 mod holding;
+mod likeness;
 mod losing;
 mod ports;
 mod proving;

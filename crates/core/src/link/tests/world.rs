@@ -7,6 +7,7 @@ use core::time::Duration;
 use std::format;
 
 use super::check::Check;
+pub use super::likeness::*;
 use crate::health::{Cause, Detail};
 use crate::host_key::HostKey;
 use crate::link::{Action, ConnId, Event, Holder, Link, Note, Plan, Session, Sighting};
@@ -618,28 +619,4 @@ impl World {
 
 fn lost() -> Cause {
     Cause::ConnectionLost { detail: "Connection reset by peer".into() }
-}
-
-pub fn is_knock(action: &Action) -> bool {
-    *action == Action::Knock
-}
-
-pub fn is_dial(action: &Action) -> bool {
-    matches!(action, Action::Dial(_))
-}
-
-pub fn is_proof(action: &Action) -> bool {
-    matches!(action, Action::Prove(..))
-}
-
-pub fn is_forward(action: &Action) -> bool {
-    matches!(action, Action::Forward(..))
-}
-
-pub fn is_release(action: &Action) -> bool {
-    matches!(action, Action::Release(..))
-}
-
-pub fn is_look(action: &Action) -> bool {
-    matches!(action, Action::Look(..))
 }
