@@ -22,17 +22,22 @@ use crate::error::{Doing, Error, Result, run};
 use crate::host::Host;
 use crate::process;
 
-/// Runs as the first process of a machine, with its name as `$1`. Links in `/etc` into `/run` would
+/// Runs as the first process of a machine, with its name as `$1`, and as `$2` the folder that cargo
+/// builds in, which is brought along where the machine has folders of its own above it. Links in `/etc` into `/run` would
 /// dangle, but name resolution is by `/etc/hosts` here.
 const SETUP: &str = r#"
 set -eu
 mount -t tmpfs -o mode=755 tmpfs /run
+case "$2" in
+/tmp/* | /var/lib/*) mkdir /run/built; mount --bind "$2" /run/built ;;
+esac
 mount -t tmpfs -o mode=1777 tmpfs /tmp
 mkdir -p /run/etc /run/sshd /run/homes
 cp -a /etc/. /run/etc/
 mount --bind /run/etc /etc
 mount -t tmpfs -o mode=755 tmpfs /var/lib
 mount -t tmpfs -o mode=755 tmpfs /var/log
+[ ! -d /run/built ] || { mkdir -p "$2"; mount --move /run/built "$2"; rmdir /run/built; }
 echo "$1" > /proc/sys/kernel/hostname
 echo "$1" > /etc/hostname
 printf '127.0.0.1 localhost\n::1 localhost\n127.0.1.1 %s\n' "$1" > /etc/hosts
@@ -65,6 +70,7 @@ impl Machine {
             .args(["--net", "--pid", "--mount", "--uts", "--ipc"])
             .args(["--fork", "--kill-child", "--mount-proc", "--propagation", "private"])
             .args(["--", "sh", "-c", SETUP, "sh", name])
+            .arg(built())
             .current_dir("/")
             .env("PATH", with_sbin())
             .stdin(Stdio::piped())
@@ -161,7 +167,7 @@ impl Machine {
 
     /// Copies a program into the machine, where every user may run it, and returns its path there.
     ///
-    /// A program in a folder that is private to root, or under `/tmp`, is otherwise out of reach.
+    /// A program in a folder that is private to root is otherwise out of reach.
     pub fn bring(&self, program: &Path) -> Result<PathBuf> {
         let name = program
             .file_name()
@@ -343,6 +349,13 @@ impl Host for User<'_> {
 /// Root's home in every machine, so that the real one's `.ssh` is neither read nor written while
 /// programs that lie under the real one stay in reach.
 const ROOT_HOME: &str = "/run/homes/root";
+
+/// The folder that cargo builds in, if this program lies in one; cargo marks it (`CACHEDIR.TAG`).
+fn built() -> PathBuf {
+    let program = std::env::current_exe().unwrap_or_default();
+    let marked = program.ancestors().find(|dir| dir.join("CACHEDIR.TAG").is_file());
+    marked.map(Path::to_owned).unwrap_or_default()
+}
 
 /// The environment of a fresh login, as far as programs look at it.
 fn clean(command: &mut Command, user: &str, home: &Path) {
