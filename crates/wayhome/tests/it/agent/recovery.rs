@@ -9,24 +9,36 @@ use crate::gateway::variants;
 use crate::seats::{Agent, Login, PORT, Running, SOON, Seats, output};
 
 #[test]
-fn a_silent_cut_with_an_old_session_that_holds_the_port() {
+fn a_silent_cut_with_an_old_session_that_holds_the_port_as_root() {
+    silent_cut(Login::Root);
+}
+
+#[test]
+fn a_silent_cut_with_an_old_session_that_holds_the_port_as_a_plain_user() {
+    silent_cut(Login::Plain);
+}
+
+#[test]
+fn a_silent_cut_with_an_old_session_that_holds_the_port_behind_the_gate() {
+    silent_cut(Login::Gated);
+}
+
+fn silent_cut(login: Login) {
     needs_lab!();
     for (openssh, pam) in variants() {
-        for login in Login::HOLDING {
-            let seats = Seats::with(login, 1, &openssh, |builder| builder.pam(pam));
-            let agent = seats.agent();
-            agent.until_up();
-            let old = seats.holder(PORT);
-            let _touching = seats.touch_the_port();
-            seats.lab.cut().unwrap();
-            let suspect = || agent.link().state != LinkState::Up;
-            assert_eventually!(suspect(), within = SOON, "suspect: {}", agent.log());
-            assert_eq!(seats.holder(PORT), old, "the cut is silent: the gateway knows nothing");
-            seats.lab.heal().unwrap();
-            agent.until_back(0);
-            assert_ne!(seats.holder(PORT), old, "{login:?}, PAM {pam}");
-            // With luck of phase the old session ends by itself a moment before it would be ended.
-        }
+        let seats = Seats::with(login, 1, &openssh, |builder| builder.pam(pam));
+        let agent = seats.agent();
+        agent.until_up();
+        let old = seats.holder(PORT);
+        let _touching = seats.touch_the_port();
+        seats.lab.cut().unwrap();
+        let suspect = || agent.link().state != LinkState::Up;
+        assert_eventually!(suspect(), within = SOON, "suspect: {}", agent.log());
+        assert_eq!(seats.holder(PORT), old, "the cut is silent: the gateway knows nothing");
+        seats.lab.heal().unwrap();
+        agent.until_back(0);
+        assert_ne!(seats.holder(PORT), old, "PAM {pam}");
+        // With luck of phase the old session ends by itself a moment before it would be ended.
     }
 }
 
