@@ -7,14 +7,17 @@
 //! Three things go on at once, and each has a file:
 //! - `conn`: a connection to the gateway, with its heartbeats;
 //! - `seek`: how a connection is found: knock, dial, hold; and the race against one that is suspect;
-//! - `road`: what is done over a connection for each service: forward, look, release, prove.
+//! - `road`: what is done over a connection for each service: forward, look, release, prove;
+//! - `replan`: what changes when the services change while the link runs.
 
 mod conn;
+mod replan;
 mod road;
 mod seek;
 #[cfg(test)]
 mod tests;
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -44,7 +47,7 @@ const REMEMBERED: usize = 16;
 pub struct Plan {
     /// The gateway's address, as the configuration has it.
     pub gateway: String,
-    /// The services to offer there; never empty.
+    /// The services to offer there; never empty. They are numbered in this order, from 0.
     pub services: Vec<Service>,
     /// Whether a plain TCP connect to the gateway says anything (not through a jump host).
     pub knockable: bool,
@@ -78,7 +81,8 @@ pub struct Session {
     pub boot: String,
 }
 
-/// What happened.
+/// What happened. A service goes by its number, which is never used again in a link's life:
+/// [`Link::service`] says which it is.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// Time has passed.
@@ -110,6 +114,10 @@ pub enum Event {
     Released(ConnId, usize, Result<(), Detail>),
     /// What answers behind a service's port, and which host keys the target shows at home.
     Seen(ConnId, usize, Sighting, Vec<HostKey>),
+    /// A service's port was given back, or was not held.
+    Withdrawn(ConnId, usize),
+    /// The configuration was read again: the services, and the pace of the heartbeats, from now on.
+    Replanned(Vec<Service>, Duration),
     /// Addresses or routes have changed; these connections' own addresses are gone.
     NetworkChanged(Vec<ConnId>),
     /// A person asks to try now.
@@ -141,6 +149,8 @@ pub enum Action {
     Release(ConnId, usize, Session),
     /// Go through a service's port and see who is there. Answer: `Seen`, within its own deadline.
     Prove(ConnId, usize),
+    /// Give a service's port back; streams that are open stay so. Answer: `Withdrawn`.
+    Withdraw(ConnId, usize),
     /// Record this session as ours, to outlive the agent. No answer.
     Remember(Session),
     /// Tell the person. No answer.
@@ -200,7 +210,13 @@ pub struct Link {
     serving: Option<Conn>,
     /// What goes on to get one, or a better one.
     seek: Seek,
-    roads: Vec<Road>,
+    /// By the services' numbers.
+    roads: BTreeMap<usize, Road>,
+    /// The numbers of the services that are offered, in the configuration's order.
+    offered: Vec<usize>,
+    next_number: usize,
+    /// Counts the changes that a hold has to know of.
+    revision: u32,
     dials: u32,
     hold_timeouts: u32,
     life: Life,
@@ -224,10 +240,16 @@ enum Life {
 
 impl Link {
     /// A link that has not begun: the first [`Event::Timer`] sets it off.
-    pub fn new(plan: Plan, now: Time) -> Self {
+    pub fn new(mut plan: Plan, now: Time) -> Self {
+        let services = core::mem::take(&mut plan.services);
+        let count = services.len();
+        let services = services.into_iter().enumerate();
         Self {
             backoff: Backoff::new(Duration::from_millis(250), plan.seed),
-            roads: plan.services.iter().map(|_| Road::down(now)).collect(),
+            offered: (0..count).collect(),
+            next_number: count,
+            roads: services.map(|(n, service)| (n, Road::down(service, now))).collect(),
+            revision: 0,
             serving: None,
             seek: Seek::Waiting { until: now },
             dials: 0,
@@ -296,13 +318,22 @@ impl Link {
                 .map(|span| span.as_secs_f64() * 1000.0),
             reconnects: self.reconnects,
             hold: conn.is_some_and(Conn::is_held),
-            services: self
-                .roads
-                .iter()
-                .zip(&self.plan.services)
-                .map(|(road, service)| road.status(service, now))
-                .collect(),
+            services: self.offered().map(|(_, road)| road.status(now)).collect(),
         }
+    }
+
+    /// The service with this number, also while its port is still being given back.
+    pub fn service(&self, number: usize) -> Option<&Service> {
+        self.roads.get(&number).map(|road| &road.service)
+    }
+
+    /// The services that are offered, with their numbers, in the order in which `status` has them.
+    pub fn services(&self) -> impl Iterator<Item = (usize, &Service)> {
+        self.offered().map(|(number, road)| (number, &road.service))
+    }
+
+    fn offered(&self) -> impl Iterator<Item = (usize, &Road)> {
+        self.offered.iter().filter_map(|number| Some((*number, self.roads.get(number)?)))
     }
 
     fn state(&self) -> LinkState {
@@ -331,6 +362,12 @@ impl Link {
             Event::Inspected { conn, moving } => self.inspected(conn, moving, now, out),
             Event::NetworkChanged(lost) => self.network_changed(&lost, now, out),
             Event::Kick => self.kick(now),
+            Event::Replanned(services, heartbeat) => self.replan(services, heartbeat, now),
+            Event::Withdrawn(id, service) => {
+                if self.finish(id, service, |op| *op == Op::Withdraw).is_some() {
+                    self.roads.remove(&service);
+                }
+            }
             Event::Forwarded(id, service, granted) => {
                 if self.finish(id, service, |op| *op == Op::Forward).is_some() {
                     self.forwarded(service, granted, now, out);
@@ -368,6 +405,7 @@ impl Link {
     fn advance(&mut self, now: Time, out: &mut Vec<Action>) {
         self.tend_serving(now, out);
         self.tend_seek(now, out);
+        self.clear_roads();
         self.tend_roads(now, out);
     }
 
@@ -381,7 +419,7 @@ impl Link {
         if self.seek.conn().is_none() {
             self.seek = Seek::Idle;
         }
-        for road in &mut self.roads {
+        for road in self.roads.values_mut() {
             road.fall(now);
         }
     }

@@ -56,6 +56,8 @@ pub(super) enum Op {
     Prove,
     /// Going through the port that somebody else holds, to see who that is.
     Identify(Holder),
+    /// Giving the port back: the service is offered no more.
+    Withdraw,
 }
 
 /// Who holds a port at the gateway.
@@ -106,6 +108,9 @@ pub enum Sighting {
 /// One service's road over the connection that serves.
 #[derive(Debug)]
 pub(super) struct Road {
+    pub service: Service,
+    /// The service is offered no more, and its port is given back.
+    pub leaving: bool,
     step: Step,
     /// Proven over this connection.
     proven: bool,
@@ -140,8 +145,10 @@ enum LastChance {
 }
 
 impl Road {
-    pub fn down(now: Time) -> Self {
+    pub fn down(service: Service, now: Time) -> Self {
         Self {
+            service,
+            leaving: false,
             step: Step::Down,
             proven: false,
             shown: (ServiceState::Down, now),
@@ -187,8 +194,26 @@ impl Road {
         }
     }
 
+    /// Whether the port is ours.
+    pub fn is_open(&self) -> bool {
+        matches!(self.step, Step::Open { .. })
+    }
+
+    /// Takes in what was changed of the service, where its port and target are the same.
+    pub fn adopt(&mut self, service: Service, now: Time) {
+        if self.service.proof != service.proof && self.is_open() {
+            self.proven = false;
+            self.cause = None;
+            self.step = Step::Open { at: now };
+            self.show(now);
+        }
+        self.service = service;
+    }
+
     fn due(&self) -> Option<(Time, Op)> {
         match &self.step {
+            Step::Open { .. } if self.leaving => Some((Time::ZERO, Op::Withdraw)),
+            _ if self.leaving => None,
             Step::Down => None,
             Step::Shut { at, next } => Some((*at, next.clone())),
             Step::Open { at } => Some((*at, Op::Prove)),
@@ -216,9 +241,9 @@ impl Road {
         }
     }
 
-    pub fn status(&self, service: &Service, now: Time) -> ServiceStatus {
+    pub fn status(&self, now: Time) -> ServiceStatus {
         ServiceStatus {
-            service: service.clone(),
+            service: self.service.clone(),
             state: self.shown.0,
             since_ms: millis(now.since(self.shown.1)),
             cause: self.cause.as_ref().map(Finding::from),
@@ -232,9 +257,9 @@ impl Link {
     /// Begins the most urgent work that is due, if the connection is free for it.
     pub(super) fn tend_roads(&mut self, now: Time, out: &mut Vec<Action>) {
         let Some(conn) = self.serving.as_mut().filter(|conn| is_free(conn)) else { return };
-        let due = self.roads.iter().enumerate().filter_map(|(service, road)| {
+        let due = self.roads.iter().filter_map(|(service, road)| {
             let (at, op) = road.due().filter(|(at, op)| conn.can(op, *at))?;
-            (at <= now).then_some((urgency(&op), at, service, op))
+            (at <= now).then_some((urgency(&op), at, *service, op))
         });
         if let Some((_, _, service, op)) = due.min_by_key(|(urgency, at, ..)| (*urgency, *at)) {
             out.push(conn.begin(service, op, now));
@@ -253,7 +278,7 @@ impl Link {
         let work = match &conn.work {
             Some(work) => Some(work.deadline),
             None => {
-                let due = self.roads.iter().filter_map(Road::due);
+                let due = self.roads.values().filter_map(Road::due);
                 due.filter(|(at, op)| conn.can(op, *at)).map(|(at, _)| at).min()
             }
         };
@@ -266,7 +291,7 @@ impl Link {
         if let Some(conn) = &mut self.serving {
             conn.work.take_if(|work| needs_hold(&work.op));
         }
-        for road in &mut self.roads {
+        for road in self.roads.values_mut() {
             if matches!(&road.step, Step::Shut { next, .. } if needs_hold(next)) {
                 road.next(Op::Forward, now);
             }
@@ -293,7 +318,7 @@ impl Link {
         if let Some(work) = self.serving.as_mut().and_then(|conn| conn.work.as_mut()) {
             work.doubted = true;
         }
-        for road in &mut self.roads {
+        for road in self.roads.values_mut() {
             if let Step::Shut { next: Op::Release { recorded: false, .. }, .. } = &road.step {
                 road.next(Op::Forward, now);
             }
@@ -302,7 +327,7 @@ impl Link {
 
     /// Silence that says nothing: the question is put again later.
     pub(super) fn unheard(&mut self, service: usize, op: &Op, now: Time) {
-        let Some(road) = self.roads.get_mut(service) else { return };
+        let Some(road) = self.roads.get_mut(&service) else { return };
         let at = now + REPROVE_FIRST;
         road.step = match op {
             Op::Prove => Step::Open { at },
@@ -319,7 +344,7 @@ impl Link {
         out: &mut Vec<Action>,
     ) {
         let bare = self.serving.as_ref().is_none_or(|conn| conn.hold == Hold::Bare);
-        let Some(road) = self.roads.get_mut(service) else { return };
+        let Some(road) = self.roads.get_mut(&service) else { return };
         if granted {
             road.last_chance = None;
             road.cause = None;
@@ -354,7 +379,7 @@ impl Link {
     ) {
         let ours = matches!(&holder, Holder::Session(session) if self.is_recorded(session));
         let own = self.serving.as_ref().and_then(|conn| conn.session.clone());
-        let Some(road) = self.roads.get_mut(service) else { return };
+        let Some(road) = self.roads.get_mut(&service) else { return };
         match holder {
             Holder::Free => {
                 road.last_chance = Some(LastChance::LookedFree);
@@ -394,7 +419,7 @@ impl Link {
             Sighting::Silent => {
                 let conn = self.serving.as_mut().filter(|conn| conn.is_held());
                 if let (Holder::Session(session), Some(conn), Some(road)) =
-                    (&holder, conn, self.roads.get_mut(service))
+                    (&holder, conn, self.roads.get_mut(&service))
                 {
                     conn.liveness.ask(now);
                     let session = session.clone();
@@ -423,7 +448,7 @@ impl Link {
         now: Time,
         out: &mut Vec<Action>,
     ) {
-        let Some(road) = self.roads.get_mut(service) else { return };
+        let Some(road) = self.roads.get_mut(&service) else { return };
         match result {
             Ok(()) => {
                 road.last_chance = Some(LastChance::Released);
@@ -442,7 +467,7 @@ impl Link {
         now: Time,
         out: &mut Vec<Action>,
     ) {
-        let Some(road) = self.roads.get_mut(service) else { return };
+        let Some(road) = self.roads.get_mut(&service) else { return };
         let cause = match sighting {
             Sighting::Answer => None,
             Sighting::HostKey { key, .. } if expected.contains(&key) => {
@@ -472,15 +497,15 @@ impl Link {
         road.step = Step::Open { at: now + PROOF_EVERY };
         road.show(now);
         let after = road.lost_since.take().map(|since| now.since(since));
-        if is_news {
+        if is_news && !road.leaving {
             out.push(Action::Report(Note::ServiceUp { service, after }));
         }
     }
 
     /// Notes why a service is not up, tells it if it is news, and rests.
     fn trouble(&mut self, service: usize, cause: Cause, now: Time, out: &mut Vec<Action>) {
-        let Some(road) = self.roads.get_mut(service) else { return };
-        let is_news = road.cause.as_ref() != Some(&cause);
+        let Some(road) = self.roads.get_mut(&service) else { return };
+        let is_news = road.cause.as_ref() != Some(&cause) && !road.leaving;
         road.rest(cause.clone(), now);
         if is_news {
             out.push(Action::Report(Note::ServiceTrouble { service, cause }));
@@ -530,10 +555,12 @@ fn is_free(conn: &Conn) -> bool {
 /// Forwards first: they are quick, and a service must not wait for another one's slow proof.
 fn urgency(op: &Op) -> u8 {
     match op {
-        Op::Forward => 0,
-        Op::Look => 1,
-        Op::Release { .. } => 2,
-        Op::Prove => 3,
-        Op::Identify(_) => 4,
+        // Before all else: the next service may want the same port.
+        Op::Withdraw => 0,
+        Op::Forward => 1,
+        Op::Look => 2,
+        Op::Release { .. } => 3,
+        Op::Prove => 4,
+        Op::Identify(_) => 5,
     }
 }

@@ -119,6 +119,10 @@ impl Link {
             return;
         }
         let is_busy = conn.work.as_ref().is_some_and(|work| needs_hold(&work.op));
+        if !is_busy && conn.renews_hold(self.revision, now) {
+            out.push(Action::Hold(conn.id));
+            return;
+        }
         if is_busy && conn.liveness.is_late(now) {
             // The heartbeat stands in line behind a request that may take longer, and has a deadline
             // of its own.
@@ -200,7 +204,8 @@ impl Link {
             return;
         }
         self.seek = match core::mem::replace(&mut self.seek, Seek::Idle) {
-            Seek::Dialling { conn, .. } => {
+            Seek::Dialling { mut conn, .. } => {
+                conn.hold_revision = self.revision;
                 out.push(Action::Hold(id));
                 Seek::Holding { conn, deadline: now + HOLD }
             }
@@ -342,7 +347,7 @@ impl Link {
             Seek::Knocking { since, next } => (*since, *next) = (now, now),
             Seek::Idle | Seek::Dialling { .. } | Seek::Holding { .. } => {}
         }
-        for road in &mut self.roads {
+        for road in self.roads.values_mut() {
             road.hurry(now);
         }
     }
@@ -386,7 +391,7 @@ impl Link {
     /// The connection that served is gone.
     fn lost(&mut self, cause: Cause, now: Time, out: &mut Vec<Action>) {
         let Some(conn) = self.serving.take() else { return };
-        for road in &mut self.roads {
+        for road in self.roads.values_mut() {
             road.fall(now);
         }
         self.down_since.get_or_insert(now);
@@ -466,9 +471,11 @@ impl Link {
         if let Some(old) = self.serving.take() {
             out.push(Action::Close(old.id));
         }
-        self.serving = Some(Conn { hold, ..Conn::new(conn.id, self.plan.heartbeat, now) });
+        let hold_revision = conn.hold_revision;
+        let fresh = Conn::new(conn.id, self.plan.heartbeat, now);
+        self.serving = Some(Conn { hold, hold_revision, ..fresh });
         let lost = self.down_since.take();
-        for road in &mut self.roads {
+        for road in self.roads.values_mut() {
             road.open_at(lost, now);
         }
         self.reconnects += u64::from(self.ever_up);

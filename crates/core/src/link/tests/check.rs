@@ -25,6 +25,7 @@ enum Request {
     Look(usize),
     Release(usize),
     Prove(usize),
+    Withdraw(usize),
 }
 
 /// Watches the actions and the events of one link.
@@ -38,6 +39,10 @@ pub struct Check {
     /// The last answer to a look, and whether the port's holder then stayed silent.
     looked: BTreeMap<usize, (Holder, bool)>,
     proven: BTreeMap<usize, bool>,
+    /// The ports that the connection which serves was granted, and whose they are.
+    granted: BTreeMap<u16, usize>,
+    /// The port that was asked for last.
+    asked_for: Option<u16>,
     stopping: Option<Time>,
     stopped: bool,
     last: Option<Time>,
@@ -69,8 +74,13 @@ impl Check {
                 self.open.remove(id);
                 self.serving.take_if(|serving| serving == id);
             }
-            Event::Forwarded(id, service, _) => {
-                self.answered(*id, &Request::Forward(*service));
+            Event::Forwarded(id, service, granted) => {
+                if self.answered(*id, &Request::Forward(*service)) && *granted {
+                    self.granted.extend(self.asked_for.map(|port| (port, *service)));
+                }
+            }
+            Event::Withdrawn(id, service) if self.answered(*id, &Request::Withdraw(*service)) => {
+                self.granted.retain(|_, owner| owner != service);
             }
             Event::Looked(id, service, holder) if self.answered(*id, &Request::Look(*service)) => {
                 self.looked.insert(*service, (holder.clone(), false));
@@ -110,7 +120,7 @@ impl Check {
     pub fn actions(&mut self, actions: &[Action], link: &Link, was_timer: bool, now: Time) {
         assert!(!self.stopped || actions.is_empty(), "after `Stopped`: {actions:?}");
         for action in actions {
-            self.action(action);
+            self.action(action, link);
         }
         if let Some(since) = self.stopping
             && now.since(since) >= Duration::from_secs(3)
@@ -118,10 +128,11 @@ impl Check {
             assert!(self.stopped, "draining goes on after its deadline");
         }
         self.timers(link, was_timer, now);
-        self.status(&link.status(now));
+        let numbers: Vec<usize> = link.services().map(|(number, _)| number).collect();
+        self.status(&link.status(now), &numbers);
     }
 
-    fn action(&mut self, action: &Action) {
+    fn action(&mut self, action: &Action, link: &Link) {
         match action {
             Action::Dial(id) => {
                 assert!(self.newest < Some(*id), "{id} was used before");
@@ -137,7 +148,14 @@ impl Check {
             Action::Hold(id) | Action::Ping(id, _) | Action::Inspect(id) => {
                 assert!(self.open.contains_key(id), "{action:?} over a closed connection");
             }
-            Action::Forward(id, service) => self.request(*id, Request::Forward(*service)),
+            Action::Forward(id, service) => {
+                self.request(*id, Request::Forward(*service));
+                let port = link.service(*service).expect("its road is there").port;
+                let owner = self.granted.get(&port);
+                assert!(owner.is_none_or(|owner| owner == service), "{port} is {owner:?}'s still");
+                self.asked_for = Some(port);
+            }
+            Action::Withdraw(id, service) => self.request(*id, Request::Withdraw(*service)),
             Action::Look(id, service) => self.request(*id, Request::Look(*service)),
             Action::Release(id, service, session) => {
                 self.request(*id, Request::Release(*service));
@@ -153,6 +171,7 @@ impl Check {
                 self.serving = self.newest;
                 self.looked.clear();
                 self.proven.clear();
+                self.granted.clear();
             }
             Action::Knock | Action::Report(_) => {}
             Action::Stopped => {
@@ -181,7 +200,8 @@ impl Check {
         assert!(self.at_once <= MOST_AT_ONCE || timer > now, "a busy loop: {link:?}");
     }
 
-    fn status(&mut self, status: &LinkStatus) {
+    fn status(&mut self, status: &LinkStatus, numbers: &[usize]) {
+        assert_eq!(status.services.len(), numbers.len());
         if status.state == LinkState::Up {
             assert!(self.serving.is_some(), "up without a connection");
             assert_eq!(status.cause, None, "up, and still a cause");
@@ -191,8 +211,8 @@ impl Check {
             let cause = status.cause.as_ref().map(|finding| finding.cause.retry());
             assert_eq!(cause, Some(crate::health::Retry::Halt), "halted for {:?}", status.cause);
         }
-        for (index, service) in status.services.iter().enumerate() {
-            let proven = self.serving.is_some() && self.proven.get(&index) == Some(&true);
+        for (service, number) in status.services.iter().zip(numbers) {
+            let proven = self.serving.is_some() && self.proven.get(number) == Some(&true);
             assert!(service.state != ServiceState::Up || proven, "up without a proof: {service:?}");
             let has_cause = matches!(
                 service.state,
