@@ -3,6 +3,7 @@
 //! It is read as a whole and checked as a whole before anything is dialled. An error names the file,
 //! the line and the remedy.
 
+pub mod changes;
 mod file;
 mod identity;
 

@@ -41,6 +41,19 @@ pub enum Asked {
     Kick,
     /// The configuration that runs.
     Config,
+    /// Read the configuration file again; then what came of it ([`Reloaded`]).
+    Reload,
+}
+
+/// What reading the configuration again came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reloaded {
+    /// It runs; what is different.
+    Taken(Vec<String>),
+    /// It is wrong, and the one before runs on.
+    Refused(String),
+    /// There is no file to read.
+    NoFile,
 }
 
 /// A request that waits for its answer.

@@ -8,19 +8,20 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 use wayhome_core::link::{Action, ConnId, Event, Link, Note, Plan, Session};
-use wayhome_core::service::{Bind, Service, Target};
+use wayhome_core::service::Service;
 use wayhome_core::status::LinkStatus;
 use wayhome_core::time::Time;
 
 use super::sockets::Sockets;
+use super::ssh::forward;
 use super::ssh::hold::{self, Answer, Request};
 use super::ssh::knock::Door;
 use super::ssh::master::Master;
-use super::ssh::mux::{End, Mux, MuxError};
+use super::ssh::pin::{self, FirstContact};
 use super::ssh::proof::Expected;
 use super::ssh::socket::Connection;
 use super::state::State;
-use crate::config::{Config, Gateway};
+use crate::config::Gateway;
 
 /// Events wait here while the link decides. A full queue makes the senders wait, which are tasks of
 /// this link alone.
@@ -31,6 +32,8 @@ const EVENTS: usize = 64;
 pub enum Order {
     /// Its status.
     Status(oneshot::Sender<LinkStatus>),
+    /// The services, and the pace of the heartbeats, from now on.
+    Replan(Vec<Service>, Duration),
     /// Addresses or routes changed.
     NetworkChanged,
     /// Try now.
@@ -39,14 +42,33 @@ pub enum Order {
     Stop,
 }
 
+/// What a link begins with.
+#[derive(Debug)]
+pub struct Beginning {
+    /// Where it leads.
+    pub gateway: Gateway,
+    /// What is offered there.
+    pub services: Vec<Service>,
+    /// The pace of the heartbeats.
+    pub heartbeat: Duration,
+    /// What is recorded of earlier agents.
+    pub state: Arc<State>,
+    /// Where ssh's control sockets go.
+    pub sockets: Sockets,
+    /// How a gateway without a pin is met; `None` if that was seen to.
+    pub pin: Option<FirstContact>,
+    /// The link before this one to the same gateway, which has to end first.
+    pub after: Option<oneshot::Receiver<()>>,
+}
+
 /// The hands of one link.
-pub struct Hands {
+struct Hands {
     gateway: Gateway,
-    services: Vec<Service>,
     state: Arc<State>,
     sockets: Sockets,
     door: Option<Door>,
-    expected: Vec<Arc<Mutex<Expected>>>,
+    /// What is known of each service's target.
+    expected: HashMap<usize, Arc<Mutex<Expected>>>,
     conns: HashMap<ConnId, Conn>,
     tasks: JoinSet<()>,
     events: mpsc::Sender<Event>,
@@ -64,32 +86,27 @@ struct Conn {
 }
 
 /// Runs a link until it is told to stop.
-pub async fn run(
-    config: &Config,
-    gateway: Gateway,
-    state: Arc<State>,
-    sockets: Sockets,
-    mut orders: mpsc::Receiver<Order>,
-) {
+pub async fn run(begin: Beginning, mut orders: mpsc::Receiver<Order>) {
     let began = Instant::now();
-    let key = gateway.address.to_string();
-    let door = Door::find(&gateway).await;
-    let plan = Plan {
+    let key = begin.gateway.address.to_string();
+    let mut plan = Plan {
         gateway: key.clone(),
-        services: config.services.clone(),
-        knockable: door.is_some(),
-        heartbeat: config.heartbeat,
-        sessions: state.sessions(&key),
+        services: begin.services,
+        knockable: false,
+        heartbeat: begin.heartbeat,
+        sessions: begin.state.sessions(&key),
         seed: seed(),
     };
+    let prelude = prelude(&begin.gateway, begin.pin, begin.after);
+    let Some(door) = patiently(prelude, &mut plan, &mut orders).await else { return };
+    plan.knockable = door.is_some();
     let (sender, mut events) = mpsc::channel(EVENTS);
     let mut hands = Hands {
-        expected: config.services.iter().map(|_| Arc::default()).collect(),
-        services: config.services.clone(),
-        gateway,
-        state,
-        sockets,
+        gateway: begin.gateway,
+        state: begin.state,
+        sockets: begin.sockets,
         door,
+        expected: HashMap::new(),
         conns: HashMap::new(),
         tasks: JoinSet::new(),
         events: sender,
@@ -108,7 +125,7 @@ pub async fn run(
                 hands.tasks.shutdown().await;
                 return;
             }
-            hands.perform(action);
+            hands.perform(action, &link);
         }
         let timer = link.next_timer().map(|time| hands.instant(time));
         event = tokio::select! {
@@ -121,6 +138,7 @@ pub async fn run(
                 }
                 Some(Order::NetworkChanged) => Event::NetworkChanged(hands.conns_without_address()),
                 Some(Order::Kick) => Event::Kick,
+                Some(Order::Replan(services, heartbeat)) => Event::Replanned(services, heartbeat),
                 Some(Order::Stop) | None => Event::Stop,
             },
             Some(event) = events.recv() => event,
@@ -130,6 +148,52 @@ pub async fn run(
         };
         if let Event::Ended(id, _) = &event {
             hands.conns.remove(id);
+        }
+    }
+}
+
+/// What comes before the first dial: the end of the link before, the pin, and where to knock.
+async fn prelude(
+    gateway: &Gateway,
+    pin: Option<FirstContact>,
+    after: Option<oneshot::Receiver<()>>,
+) -> Option<Door> {
+    if let Some(after) = after {
+        // It ends within seconds, and its sender with it.
+        let _ = after.await;
+    }
+    if let Some(first) = pin {
+        match pin::ensure(gateway, first).await {
+            Ok(pinned) => pinned.report(gateway),
+            // The link says so again when ssh refuses the gateway.
+            Err(why) => tracing::warn!("{why}"),
+        }
+    }
+    Door::find(gateway).await
+}
+
+/// Waits for the prelude, which may take long, and keeps answering meanwhile. `None` if the link is
+/// told to stop.
+async fn patiently<T>(
+    prelude: impl Future<Output = T>,
+    plan: &mut Plan,
+    orders: &mut mpsc::Receiver<Order>,
+) -> Option<T> {
+    let mut prelude = std::pin::pin!(prelude);
+    loop {
+        tokio::select! {
+            done = &mut prelude => return Some(done),
+            order = orders.recv() => match order? {
+                Order::Status(reply) => {
+                    // Whoever asked may be gone.
+                    let _ = reply.send(Link::new(plan.clone(), Time::ZERO).status(Time::ZERO));
+                }
+                Order::Replan(services, heartbeat) => {
+                    (plan.services, plan.heartbeat) = (services, heartbeat);
+                }
+                Order::Stop => return None,
+                Order::NetworkChanged | Order::Kick => {}
+            },
         }
     }
 }
@@ -156,7 +220,7 @@ impl Hands {
         self.began + time.since(Time::ZERO)
     }
 
-    fn perform(&mut self, action: Action) {
+    fn perform(&mut self, action: Action, link: &Link) {
         match action {
             Action::Knock => self.knock(),
             Action::Dial(id) => self.dial(id),
@@ -166,25 +230,41 @@ impl Hands {
                     conn.hold = None;
                 }
             }
-            Action::Hold(id) => self.hold(id),
+            Action::Hold(id) => {
+                self.hold(id, link.services().map(|(_, service)| service.port).collect());
+            }
             Action::Ping(id, sequence) => self.ask(id, Request::Ping(sequence)),
             Action::Inspect(id) => self.inspect(id),
-            Action::Forward(id, service) => self.forward(id, service),
-            Action::Look(id, service) => {
-                if let Some(port) = self.services.get(service).map(|service| service.port) {
-                    self.ask(id, Request::Look(service, port));
+            Action::Forward(id, number) => {
+                if let Some(service) = link.service(number) {
+                    self.forward(id, number, service.clone());
                 }
             }
-            Action::Release(id, service, session) => {
-                if let Some(port) = self.services.get(service).map(|service| service.port) {
-                    self.ask(id, Request::Release(service, port, session));
+            Action::Look(id, number) => {
+                if let Some(service) = link.service(number) {
+                    self.ask(id, Request::Look(number, service.port));
                 }
             }
-            Action::Prove(id, service) => self.prove(id, service),
+            Action::Release(id, number, session) => {
+                if let Some(service) = link.service(number) {
+                    self.ask(id, Request::Release(number, service.port, session));
+                }
+            }
+            Action::Prove(id, number) => {
+                self.expected.retain(|number, _| link.service(*number).is_some());
+                if let Some(service) = link.service(number) {
+                    self.prove(id, number, service.clone());
+                }
+            }
+            Action::Withdraw(id, number) => {
+                if let Some(service) = link.service(number) {
+                    self.withdraw(id, number, service.clone());
+                }
+            }
             Action::Remember(session) => {
                 self.state.remember(&self.gateway.address.to_string(), session);
             }
-            Action::Report(note) => self.report(&note),
+            Action::Report(note) => self.report(&note, link),
             // Seen to by the loop.
             Action::Stopped => {}
         }
@@ -227,25 +307,28 @@ impl Hands {
         });
     }
 
-    fn hold(&mut self, id: ConnId) {
+    /// Opens the hold; one that was open is closed, and says nothing more.
+    fn hold(&mut self, id: ConnId, ports: Vec<u16>) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         // Never more than a heartbeat and one request are under way.
         let (sender, requests) = mpsc::channel(4);
         conn.hold = Some(sender);
         let socket = conn.socket.clone();
-        let ports: Vec<u16> = self.services.iter().map(|service| service.port).collect();
         let events = self.events.clone();
-        self.spawn(async move {
+        self.tasks.spawn(async move {
             let why = match hold::open(&socket, &ports).await {
                 Err(why) => why,
                 Ok(held) => {
                     let _ = events.send(Event::Held(id, held.own.clone())).await;
-                    held.serve(requests, &events, |answer| told(id, answer)).await
+                    match held.serve(requests, &events, |answer| told(id, answer)).await {
+                        Some(why) => why,
+                        None => return,
+                    }
                 }
             };
             // When the connection ends its hold ends a moment before it; that is no refusal.
             tokio::time::sleep(Duration::from_millis(200)).await;
-            Event::HoldRefused(id, why)
+            let _ = events.send(Event::HoldRefused(id, why)).await;
         });
     }
 
@@ -270,36 +353,38 @@ impl Hands {
         self.conns.iter().filter(|(_, conn)| gone(conn)).map(|(id, _)| *id).collect()
     }
 
-    fn forward(&mut self, id: ConnId, index: usize) {
-        let (Some(conn), Some(service)) = (self.conns.get(&id), self.services.get(index)) else {
-            return;
-        };
-        let (socket, service) = (conn.socket.clone(), service.clone());
+    fn forward(&mut self, id: ConnId, number: usize, service: Service) {
+        let Some(conn) = self.conns.get(&id) else { return };
+        let socket = conn.socket.clone();
         self.spawn(async move {
-            let granted = ask_forward(&socket, &service).await;
-            Event::Forwarded(id, index, granted)
+            let granted = forward::open(&socket, &service).await;
+            Event::Forwarded(id, number, granted)
         });
     }
 
-    fn prove(&mut self, id: ConnId, index: usize) {
-        let (Some(conn), Some(service), Some(expected)) =
-            (self.conns.get(&id), self.services.get(index), self.expected.get(index))
-        else {
-            return;
-        };
-        let (socket, service) = (conn.socket.clone(), service.clone());
-        let expected = Arc::clone(expected);
+    fn withdraw(&mut self, id: ConnId, number: usize, service: Service) {
+        let Some(conn) = self.conns.get(&id) else { return };
+        let socket = conn.socket.clone();
+        self.spawn(async move {
+            forward::close(&socket, &service).await;
+            Event::Withdrawn(id, number)
+        });
+    }
+
+    fn prove(&mut self, id: ConnId, number: usize, service: Service) {
+        let Some(conn) = self.conns.get(&id) else { return };
+        let socket = conn.socket.clone();
+        let expected = Arc::clone(self.expected.entry(number).or_default());
         self.spawn(async move {
             let (sighting, keys) = expected.lock().await.prove(&socket, &service).await;
-            Event::Seen(id, index, sighting, keys)
+            Event::Seen(id, number, sighting, keys)
         });
     }
 
-    fn report(&mut self, note: &Note) {
-        let name = |index: &usize| {
-            self.services
-                .get(*index)
-                .map(|service| format!("{} (port {})", service.name, service.port))
+    fn report(&mut self, note: &Note, link: &Link) {
+        let name = |number: &usize| {
+            let service = link.service(*number)?;
+            Some(format!("{} (port {})", service.name, service.port))
         };
         let gateway = &self.gateway.address;
         let took = |after: &Option<Duration>| {
@@ -347,39 +432,5 @@ fn told(id: ConnId, answer: Answer) -> Event {
         Answer::Pong(sequence) => Event::Pong(id, sequence),
         Answer::Looked(service, holder) => Event::Looked(id, service, holder),
         Answer::Released(service, result) => Event::Released(id, service, result),
-    }
-}
-
-/// Asks for a service's port. On loopback, IPv4 decides, and IPv6 is a gift: a gateway may have
-/// none, and `localhost` in one request would be granted if only one of the two could be had.
-async fn ask_forward(socket: &std::path::Path, service: &Service) -> bool {
-    let target = match &service.target {
-        Target::Tcp(host, port) => End::Tcp(host, *port),
-        Target::Unix(path) => End::Unix(path),
-    };
-    let open = async |address: &str| {
-        let mux = Mux::connect(socket).await?;
-        mux.open_forward(End::Tcp(address, service.port), target).await
-    };
-    let granted = match &service.bind {
-        Bind::Public(address) => open(address).await,
-        Bind::Loopback => {
-            let granted = open("127.0.0.1").await;
-            if granted.is_ok()
-                && let Err(MuxError::Refused(why)) = open("::1").await
-            {
-                tracing::debug!("port {} is not open on [::1] at the gateway: {why}", service.port);
-            }
-            granted
-        }
-    };
-    match granted {
-        Ok(()) => true,
-        Err(MuxError::Refused(_)) => false,
-        Err(error) => {
-            // The link's deadline for requests will end a connection that cannot be spoken to.
-            tracing::debug!("the forward of port {} failed: {error}", service.port);
-            std::future::pending().await
-        }
     }
 }

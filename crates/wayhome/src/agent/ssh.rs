@@ -2,6 +2,7 @@
 //! socket. What to do, and when, is decided in `wayhome_core::link`.
 
 pub mod diagnose;
+pub mod forward;
 pub mod hold;
 pub mod knock;
 pub mod master;

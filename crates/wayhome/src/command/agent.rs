@@ -99,7 +99,7 @@ fn run_agent(run: Run) -> Outcome<u8> {
             public: run.public,
         })?,
     };
-    runtime()?.block_on(agent::run(config, first)).map(|()| 0)
+    runtime()?.block_on(agent::run(config, run.config, first)).map(|()| 0)
 }
 
 /// The runtime of all commands: one thread. `supervise` relies on it, and a second one would cost

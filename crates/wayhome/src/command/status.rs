@@ -76,6 +76,13 @@ fn table(snapshots: &[Snapshot]) -> String {
     for snapshot in snapshots {
         let running = span(snapshot.running_ms);
         let _ = writeln!(out, "{} (agent {}, running for {running})", snapshot.name, snapshot.pid);
+        if let Some(configuration) = &snapshot.configuration
+            && let Some(error) = &configuration.error
+        {
+            let wrong = paint("the configuration was not taken over", RED);
+            let loaded = span(configuration.loaded_ms);
+            let _ = writeln!(out, "{wrong}; the one of {loaded} ago runs on\n    {error}");
+        }
         for link in &snapshot.links {
             write_link(&mut out, link);
         }

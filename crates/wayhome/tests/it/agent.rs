@@ -4,5 +4,6 @@
 mod contact;
 mod neighbours;
 mod recovery;
+mod reload;
 mod road;
 mod supervision;

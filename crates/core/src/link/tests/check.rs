@@ -74,10 +74,10 @@ impl Check {
                 self.open.remove(id);
                 self.serving.take_if(|serving| serving == id);
             }
-            Event::Forwarded(id, service, granted) => {
-                if self.answered(*id, &Request::Forward(*service)) && *granted {
-                    self.granted.extend(self.asked_for.map(|port| (port, *service)));
-                }
+            Event::Forwarded(id, service, granted)
+                if self.answered(*id, &Request::Forward(*service)) && *granted =>
+            {
+                self.granted.extend(self.asked_for.map(|port| (port, *service)));
             }
             Event::Withdrawn(id, service) if self.answered(*id, &Request::Withdraw(*service)) => {
                 self.granted.retain(|_, owner| owner != service);

@@ -90,13 +90,13 @@ pub async fn open(socket: &Path, ports: &[u16]) -> Result<Held, Detail> {
 }
 
 impl Held {
-    /// Serves requests until one side ends; gives the reason.
+    /// Serves requests until one side ends; gives the reason, if it was not ours.
     pub async fn serve(
         mut self,
         mut requests: mpsc::Receiver<Request>,
         events: &mpsc::Sender<Event>,
         event: impl Fn(Answer) -> Event,
-    ) -> Detail {
+    ) -> Option<Detail> {
         let boot = self.own.take().map(|own| own.boot).unwrap_or_default();
         let mut waiting = VecDeque::new();
         loop {
@@ -104,23 +104,23 @@ impl Held {
                 answer = line(&mut self.reader) => match answer {
                     Ok(Some(text)) => {
                         let Some(request) = waiting.pop_front() else {
-                            return Detail::new("it answered what was not asked");
+                            return Some(Detail::new("it answered what was not asked"));
                         };
                         match parse(&request, &text, &boot) {
                             Some(answer) => {
                                 // The link ends before its hold does.
                                 let _ = events.send(event(answer)).await;
                             }
-                            None => return Detail::new(&format!("it answered `{text}`")),
+                            None => return Some(Detail::new(&format!("it answered `{text}`"))),
                         }
                     }
-                    Ok(None) => return Detail::new("it ended"),
-                    Err(error) => return Detail::new(&error.to_string()),
+                    Ok(None) => return Some(Detail::new("it ended")),
+                    Err(error) => return Some(Detail::new(&error.to_string())),
                 },
                 request = requests.recv() => {
-                    let Some(request) = request else { return Detail::new("closed") };
+                    let request = request?;
                     if let Err(error) = self.writer.write_all(text(&request).as_bytes()).await {
-                        return Detail::new(&error.to_string());
+                        return Some(Detail::new(&error.to_string()));
                     }
                     waiting.push_back(request);
                 }
