@@ -225,6 +225,8 @@ pub struct Link {
     told: Vec<&'static str>,
     attempt: u32,
     reconnects: u64,
+    /// When an attempt last came early because the network changed.
+    early: Option<Time>,
     /// When the link was lost or first suspected; cleared when it stands again.
     down_since: Option<Time>,
     ever_up: bool,
@@ -259,6 +261,7 @@ impl Link {
             told: Vec::new(),
             attempt: 0,
             reconnects: 0,
+            early: None,
             down_since: None,
             ever_up: false,
             shown: (LinkState::Down, now),

@@ -11,6 +11,7 @@ mod sockets;
 pub mod ssh;
 mod state;
 mod watch;
+mod way;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

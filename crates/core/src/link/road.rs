@@ -2,9 +2,9 @@
 //!
 //! The forward comes first, because it nearly always is granted. If it is refused, the agent looks
 //! who holds the port. A session that this home recorded as its own is ended; any other is first
-//! spoken to through its port, and only one that stays silent is ended: whatever answers is alive,
-//! and a live tunnel, ours or another home's, is never touched. Silence counts only over a road that
-//! answered its heartbeats meanwhile and after.
+//! spoken to through its port, and only one that stays silent, twice, and whose own heartbeats have
+//! ceased, is ended: whatever answers or beats is alive, and a live tunnel, ours or another home's, is
+//! never touched. Silence counts only over a road that answered its heartbeats meanwhile and after.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -34,6 +34,10 @@ const REOPEN_MOST: Duration = Duration::from_secs(30);
 /// Between attempts at a port behind which a stranger answers: each of them is a connection to the
 /// stranger's server.
 const REOPEN_STRANGER: Duration = Duration::from_secs(60);
+
+/// Between two silences of a session that nobody recorded, before it is taken for dead. Meanwhile a
+/// home that lives sends three heartbeats at the usual pace, and its ssh a keepalive.
+pub(super) const SECOND_SILENCE: Duration = Duration::from_secs(15);
 
 /// Between attempts at a port that another live home holds.
 const REOPEN_HALTED: Duration = Duration::from_secs(180);
@@ -68,7 +72,14 @@ pub enum Holder {
     /// This very connection.
     Ourselves,
     /// An sshd session of our own account.
-    Session(Session),
+    Session {
+        /// Which.
+        session: Session,
+        /// A count that grows while its other end speaks, if there is one to be read.
+        beat: Option<u64>,
+    },
+    /// One of these sshd sessions of our own account; which of them, cannot be told.
+    OneOf(Vec<Session>),
     /// A process of another account.
     Foreign {
         /// The account's number.
@@ -125,6 +136,16 @@ pub(super) struct Road {
     failures: u32,
     /// The forward has been tried again after the port was found free, or was freed.
     last_chance: Option<LastChance>,
+    /// The holder was silent once.
+    suspected: Option<Suspected>,
+}
+
+/// A session behind which nobody was heard.
+#[derive(Debug)]
+struct Suspected {
+    session: Session,
+    beat: Option<u64>,
+    since: Time,
 }
 
 /// What the road waits for.
@@ -158,6 +179,7 @@ impl Road {
             host_key: None,
             failures: 0,
             last_chance: None,
+            suspected: None,
         }
     }
 
@@ -168,6 +190,7 @@ impl Road {
         self.cause = None;
         self.failures = 0;
         self.last_chance = None;
+        self.suspected = None;
         self.show(now);
     }
 
@@ -208,6 +231,12 @@ impl Road {
             self.show(now);
         }
         self.service = service;
+    }
+
+    /// Whether a session behind which nobody was heard has shown since then that its other end lives.
+    fn has_spoken(&self, session: &Session, beat: Option<u64>) -> bool {
+        let before = self.suspected.as_ref().filter(|before| before.session == *session);
+        before.is_some_and(|before| before.beat.is_some() && beat != before.beat)
     }
 
     fn due(&self) -> Option<(Time, Op)> {
@@ -347,6 +376,7 @@ impl Link {
         let Some(road) = self.roads.get_mut(&service) else { return };
         if granted {
             road.last_chance = None;
+            road.suspected = None;
             road.cause = None;
             road.failures = 0;
             road.step = Step::Open { at: now };
@@ -377,8 +407,17 @@ impl Link {
         now: Time,
         out: &mut Vec<Action>,
     ) {
-        let ours = matches!(&holder, Holder::Session(session) if self.is_recorded(session));
         let own = self.serving.as_ref().and_then(|conn| conn.session.clone());
+        let ours = match &holder {
+            Holder::Session { session, .. } => self.is_recorded(session).then(|| session.clone()),
+            // The one that held the port was there before those that tried to get it.
+            Holder::OneOf(sessions) => {
+                let ours = sessions.iter().filter(|session| self.is_recorded(session));
+                let stale = ours.filter(|session| own.as_ref() != Some(session));
+                stale.min_by_key(|session| session.start).cloned()
+            }
+            _ => None,
+        };
         let Some(road) = self.roads.get_mut(&service) else { return };
         match holder {
             Holder::Free => {
@@ -388,11 +427,17 @@ impl Link {
             // An earlier request of this connection was granted after all.
             Holder::Ourselves => self.forwarded(service, true, now, out),
             // The road that we stand on is recorded as well.
-            Holder::Session(session) if own.as_ref() == Some(&session) => {
+            Holder::Session { session, .. } if own.as_ref() == Some(&session) => {
                 self.forwarded(service, true, now, out);
             }
-            Holder::Session(session) if ours => {
-                road.next(Op::Release { session, recorded: true }, now);
+            Holder::Session { .. } | Holder::OneOf(_) if ours.is_some() => {
+                if let Some(session) = ours {
+                    road.next(Op::Release { session, recorded: true }, now);
+                }
+            }
+            Holder::Session { session, beat } if road.has_spoken(&session, beat) => {
+                road.suspected = None;
+                self.trouble(service, Cause::AnotherLiveSession, now, out);
             }
             Holder::Program { pid, name } => {
                 self.trouble(service, Cause::PortTakenByProgram { program: name, pid }, now, out);
@@ -411,19 +456,18 @@ impl Link {
         out: &mut Vec<Action>,
     ) {
         let held = self.serving.as_ref().is_some_and(Conn::is_held);
+        let silent = sighting == Sighting::Silent;
+        if let Some(road) = self.roads.get_mut(&service).filter(|_| !silent) {
+            road.suspected = None;
+        }
         let seen = match sighting {
             Sighting::HostKey { key, .. } if expected.contains(&key) => {
                 return self.trouble(service, Cause::AnotherTunnelOfThisHome, now, out);
             }
             Sighting::HostKey { fingerprint, .. } => Some(fingerprint),
             Sighting::Silent => {
-                let conn = self.serving.as_mut().filter(|conn| conn.is_held());
-                if let (Holder::Session(session), Some(conn), Some(road)) =
-                    (&holder, conn, self.roads.get_mut(&service))
-                {
-                    conn.liveness.ask(now);
-                    let session = session.clone();
-                    return road.next(Op::Release { session, recorded: false }, now);
+                if let (Holder::Session { session, beat }, true) = (&holder, held) {
+                    return self.silent(service, session.clone(), *beat, now, out);
                 }
                 None
             }
@@ -431,13 +475,49 @@ impl Link {
         };
         let cause = match (holder, seen) {
             (Holder::Foreign { uid }, fingerprint) => Cause::PortTakenByUser { uid, fingerprint },
-            (Holder::Session(_), Some(fingerprint)) => Cause::AnotherHome { fingerprint },
-            (Holder::Session(_), None) => Cause::AnotherLiveSession,
+            (Holder::Session { .. } | Holder::OneOf(_), Some(fingerprint)) => {
+                Cause::AnotherHome { fingerprint }
+            }
+            (Holder::OneOf(_), None) if silent => {
+                let detail = Detail::new("by one of several sessions, none of them known as ours");
+                Cause::PortBusy { detail }
+            }
+            (Holder::Session { .. } | Holder::OneOf(_), None) => Cause::AnotherLiveSession,
             (_, Some(fingerprint)) => Cause::TakenByAnotherHost { fingerprint },
             (Holder::Unknown(detail), None) if held => Cause::PortBusy { detail },
             (_, None) => Cause::ForwardRefused,
         };
         self.trouble(service, cause, now, out);
+    }
+
+    /// Nobody was heard behind a session that is not known as ours. One silence may be a slow line's
+    /// or a target's that hangs; after the second it is ended.
+    fn silent(
+        &mut self,
+        service: usize,
+        session: Session,
+        beat: Option<u64>,
+        now: Time,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(road) = self.roads.get_mut(&service) else { return };
+        let before = road.suspected.as_ref().filter(|before| before.session == session);
+        let since = before.map_or(now, |before| before.since);
+        if now.since(since) >= SECOND_SILENCE {
+            road.suspected = None;
+            if let Some(conn) = &mut self.serving {
+                conn.liveness.ask(now);
+            }
+            return road.next(Op::Release { session, recorded: false }, now);
+        }
+        if before.is_none() {
+            road.suspected = Some(Suspected { session, beat, since: now });
+        }
+        let detail = Detail::new("by an old session that is silent; it is asked once more");
+        self.trouble(service, Cause::PortBusy { detail }, now, out);
+        if let Some(road) = self.roads.get_mut(&service) {
+            road.step = Step::Shut { at: since + SECOND_SILENCE, next: Op::Look };
+        }
     }
 
     pub(super) fn released(

@@ -31,6 +31,10 @@ const SOON_UNKNOCKED: Duration = Duration::from_secs(5);
 /// its guards ban addresses that come too often.
 const GENTLY: Duration = Duration::from_secs(30);
 
+/// The least time between two attempts that came early because the network changed: one that
+/// flutters between two must not hammer a gateway which turned us away.
+const EARLY_LEAST: Duration = Duration::from_secs(10);
+
 /// Between two probes of a link that waits for a person.
 const HALTED: Duration = Duration::from_secs(300);
 
@@ -330,7 +334,13 @@ impl Link {
         }
         match &mut self.seek {
             // The wait was for a network that is another one now.
-            Seek::Waiting { until } => *until = now,
+            Seek::Waiting { until } => {
+                let early = self.early.map_or(now, |last| now.max(last + EARLY_LEAST));
+                if early < *until {
+                    *until = early;
+                    self.early = Some(early);
+                }
+            }
             Seek::Knocking { since, next } => (*since, *next) = (now, now),
             // One address change makes several of these events; a login that began after the first
             // of them deserves a moment.

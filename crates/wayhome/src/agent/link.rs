@@ -21,6 +21,7 @@ use super::ssh::pin::{self, FirstContact};
 use super::ssh::proof::Expected;
 use super::ssh::socket::Connection;
 use super::state::State;
+use super::way::Way;
 use crate::config::Gateway;
 
 /// Events wait here while the link decides. A full queue makes the senders wait, which are tasks of
@@ -67,6 +68,8 @@ struct Hands {
     state: Arc<State>,
     sockets: Sockets,
     door: Option<Door>,
+    /// The way to the gateway when the network was last looked at.
+    way: Way,
     /// What is known of each service's target.
     expected: HashMap<usize, Arc<Mutex<Expected>>>,
     conns: HashMap<ConnId, Conn>,
@@ -105,6 +108,7 @@ pub async fn run(begin: Beginning, mut orders: mpsc::Receiver<Order>) {
         gateway: begin.gateway,
         state: begin.state,
         sockets: begin.sockets,
+        way: Way::to(door.as_ref()),
         door,
         expected: HashMap::new(),
         conns: HashMap::new(),
@@ -136,7 +140,7 @@ pub async fn run(begin: Beginning, mut orders: mpsc::Receiver<Order>) {
                     let _ = reply.send(link.status(hands.now()));
                     Event::Timer
                 }
-                Some(Order::NetworkChanged) => Event::NetworkChanged(hands.conns_without_address()),
+                Some(Order::NetworkChanged) => hands.look_at_network(),
                 Some(Order::Kick) => Event::Kick,
                 Some(Order::Replan(services, heartbeat)) => Event::Replanned(services, heartbeat),
                 Some(Order::Stop) | None => Event::Stop,
@@ -270,18 +274,20 @@ impl Hands {
         }
     }
 
-    fn spawn(&mut self, work: impl Future<Output = Event> + Send + 'static) {
+    /// Does something beside the link, and tells it what came of it, if anything did.
+    fn spawn(&mut self, work: impl Future<Output = Option<Event>> + Send + 'static) {
         let events = self.events.clone();
         self.tasks.spawn(async move {
-            let event = work.await;
-            // The link ends before its tasks do; then nobody wants to know.
-            let _ = events.send(event).await;
+            if let Some(event) = work.await {
+                // The link ends before its tasks do; then nobody wants to know.
+                let _ = events.send(event).await;
+            }
         });
     }
 
     fn knock(&mut self) {
         if let Some(door) = self.door.clone() {
-            self.spawn(async move { Event::Knocked(door.knock().await) });
+            self.spawn(async move { Some(Event::Knocked(door.knock().await)) });
         }
     }
 
@@ -303,7 +309,7 @@ impl Hands {
                 }
                 Err(cause) => cause,
             };
-            Event::Ended(id, cause)
+            Some(Event::Ended(id, cause))
         });
     }
 
@@ -342,7 +348,19 @@ impl Hands {
     fn inspect(&mut self, id: ConnId) {
         let connection = self.conns.get(&id).and_then(|conn| Connection::of_process(conn.pid?));
         let moving = connection.is_some_and(|connection| connection.is_moving());
-        self.spawn(async move { Event::Inspected { conn: id, moving } });
+        self.spawn(async move { Some(Event::Inspected { conn: id, moving }) });
+    }
+
+    /// Something about this machine's network changed: whether it concerns the way to the gateway.
+    fn look_at_network(&mut self) -> Event {
+        let lost = self.conns_without_address();
+        let way = Way::to(self.door.as_ref());
+        if lost.is_empty() && way == self.way {
+            // A container came or went, or a router said again what it had said before.
+            return Event::Timer;
+        }
+        self.way = way;
+        Event::NetworkChanged(lost)
     }
 
     fn conns_without_address(&self) -> Vec<ConnId> {
@@ -357,8 +375,8 @@ impl Hands {
         let Some(conn) = self.conns.get(&id) else { return };
         let socket = conn.socket.clone();
         self.spawn(async move {
-            let granted = forward::open(&socket, &service).await;
-            Event::Forwarded(id, number, granted)
+            let granted = forward::open(&socket, &service).await?;
+            Some(Event::Forwarded(id, number, granted))
         });
     }
 
@@ -366,8 +384,8 @@ impl Hands {
         let Some(conn) = self.conns.get(&id) else { return };
         let socket = conn.socket.clone();
         self.spawn(async move {
-            forward::close(&socket, &service).await;
-            Event::Withdrawn(id, number)
+            forward::close(&socket, &service).await?;
+            Some(Event::Withdrawn(id, number))
         });
     }
 
@@ -377,7 +395,7 @@ impl Hands {
         let expected = Arc::clone(self.expected.entry(number).or_default());
         self.spawn(async move {
             let (sighting, keys) = expected.lock().await.prove(&socket, &service).await;
-            Event::Seen(id, number, sighting, keys)
+            Some(Event::Seen(id, number, sighting, keys))
         });
     }
 

@@ -66,10 +66,14 @@ fn cause(how: u8) -> Cause {
 }
 
 fn holder(how: u8) -> Holder {
-    match how % 7 {
+    match how % 8 {
         0 => Holder::Free,
         1 => Holder::Ourselves,
-        2 | 3 => Holder::Session(session(u32::from(how % 4))),
+        2 | 3 => {
+            let beat = (how < 128).then_some(u64::from(how % 3));
+            Holder::Session { session: session(u32::from(how % 4)), beat }
+        }
+        7 => Holder::OneOf((0..u32::from(how % 5)).map(session).collect()),
         4 => Holder::Foreign { uid: 1001 },
         5 => Holder::Program { pid: 5, name: "nc".into() },
         _ => Holder::Unknown("hidden".into()),
@@ -278,8 +282,8 @@ fn befall(world: &mut World, fault: &Fault) {
             }
             world.ports[service] = match holder(how) {
                 Holder::Free | Holder::Ourselves => Port::Free,
-                Holder::Session(session) => Port::Session(session, sighting(how / 7)),
-                other => Port::Other(other, sighting(how / 7)),
+                Holder::Session { session, .. } => Port::Session(session, sighting(how / 8)),
+                other => Port::Other(other, sighting(how / 8)),
             }
         }
         Fault::Target(service, how) => world.targets[service] = sighting(how),

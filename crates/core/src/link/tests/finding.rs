@@ -270,3 +270,17 @@ fn a_login_of_fifty_seconds_gets_through_and_one_without_end_is_told() {
     let late = |note: &Note| *note == Note::LinkDown(Cause::LoginTimedOut);
     assert!(home.notes().iter().any(late), "{:?}", home.notes());
 }
+
+#[test]
+fn a_network_that_flutters_does_not_hammer_a_gateway_that_turns_us_away() {
+    let mut world = World::new(1);
+    world.login = Login::Fails(Cause::ResetInKeyExchange { detail: "banned".into() });
+    world.run(secs(300));
+    world.clear();
+    for _ in 0..600 {
+        world.run(secs(1));
+        world.change_address(false);
+    }
+    let dials = world.count(is_dial);
+    assert!(dials <= 600 / 10 + 600 / 15, "{dials} logins in ten minutes");
+}

@@ -269,7 +269,10 @@ fn a_heartbeat_that_stands_behind_a_release_is_not_late() {
     ] {
         link.handle(event, at(1));
     }
-    let asked = link.handle(Event::Looked(id, 0, Holder::Session(stale.clone())), at(2));
+    let asked = link.handle(
+        Event::Looked(id, 0, Holder::Session { session: stale.clone(), beat: None }),
+        at(2),
+    );
     assert_eq!(asked, [Action::Release(id, 0, stale)]);
     assert_eq!(link.handle(Event::Timer, at(5_001)), [Action::Ping(id, 2)]);
     for millis in [6_001, 6_500, 7_100, 9_000] {

@@ -159,7 +159,11 @@ impl World {
                 let holder = match self.ports[slot].clone() {
                     Port::Free => Holder::Free,
                     Port::Session(holder, _) if holder == own => Holder::Ourselves,
-                    Port::Session(holder, _) => Holder::Session(holder),
+                    Port::Session(session, sighting) => {
+                        let beats = self.beating || sighting != Sighting::Silent;
+                        let beat = beats.then(|| self.now.since(Time::ZERO).as_secs());
+                        Holder::Session { session, beat: Some(beat.unwrap_or(7)) }
+                    }
                     Port::Other(holder, _) => holder,
                 };
                 Event::Looked(id, service, holder)
