@@ -8,12 +8,14 @@
 //! - `conn`: a connection to the gateway, with its heartbeats;
 //! - `seek`: how a connection is found: knock, dial, hold; and the race against one that is suspect;
 //! - `road`: what is done over a connection for each service: forward, look, release, prove;
+//! - `takeover`: what is done if a port is held already;
 //! - `replan`: what changes when the services change while the link runs.
 
 mod conn;
 mod replan;
 mod road;
 mod seek;
+mod takeover;
 #[cfg(test)]
 mod tests;
 
@@ -31,9 +33,10 @@ use crate::service::Service;
 use crate::status::{Finding, LinkState, LinkStatus, millis};
 use crate::time::Time;
 use conn::Conn;
-pub use road::{Holder, Sighting};
+pub use road::Sighting;
 use road::{Op, Road};
 use seek::Seek;
+pub use takeover::Holder;
 
 /// How long the end of a link may take before the agent stops waiting for it.
 const DRAIN: Duration = Duration::from_secs(3);

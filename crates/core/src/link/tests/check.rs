@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::host_key::HostKey;
-use crate::link::road::SECOND_SILENCE;
+use crate::link::takeover::SECOND_SILENCE;
 use crate::link::{Action, ConnId, Event, Holder, Link, Note, Session, Sighting};
 use crate::status::{LinkState, LinkStatus, ServiceState};
 use crate::time::Time;

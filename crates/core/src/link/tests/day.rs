@@ -6,7 +6,7 @@ use std::println;
 
 use super::world::*;
 use crate::health::Cause;
-use crate::link::road::SECOND_SILENCE;
+use crate::link::takeover::SECOND_SILENCE;
 use crate::link::{Action, Event, Holder};
 use crate::time::Time;
 
