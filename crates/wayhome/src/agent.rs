@@ -4,6 +4,7 @@
 pub mod control;
 mod link;
 mod network;
+pub mod notify;
 mod sockets;
 pub mod ssh;
 mod state;
@@ -20,6 +21,7 @@ use crate::config::Config;
 use crate::error::{Failure, Outcome};
 use crate::paths;
 use link::Order;
+use notify::Manager;
 use ssh::pin::{self, FirstContact, Pinned};
 use state::State;
 
@@ -54,6 +56,8 @@ pub async fn run(config: Config, first: FirstContact) -> Outcome {
     if let Err(error) = &changes {
         tracing::info!("changes of the network cannot be seen ({error}); heartbeats find them");
     }
+    let mut manager = Manager::of_environment();
+    manager.ready();
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -63,9 +67,11 @@ pub async fn run(config: Config, first: FirstContact) -> Outcome {
                 Err(error) => changes = Err(error),
             },
             request = control.accept() => agent.answer(request).await,
+            () = manager.due() => manager.alive(&agent.snapshot().await, agent.orders.len()),
         }
     }
     tracing::info!("ending");
+    manager.stopping();
     agent.tell_all(|| Order::Stop).await;
     let ended = async { while links.join_next().await.is_some() {} };
     tokio::select! {
@@ -89,7 +95,8 @@ async fn pin_all(config: &Config, first: FirstContact) -> Outcome {
             Pinned::NotYet(why) => missing.push(why),
         }
     }
-    if missing.len() < config.gateways.len() {
+    // Under a service manager the agent stays, and its links say what is missing.
+    if missing.len() < config.gateways.len() || first == FirstContact::Known {
         for why in missing {
             tracing::warn!("{why}");
         }

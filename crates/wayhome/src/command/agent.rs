@@ -87,7 +87,11 @@ fn run_kick(kick: &Kick) -> Outcome<u8> {
 }
 
 fn run_agent(run: Run) -> Outcome<u8> {
-    let first = if run.accept_new { FirstContact::Accept } else { FirstContact::Ask };
+    let first = match (run.accept_new, agent::notify::is_expected()) {
+        (true, _) => FirstContact::Accept,
+        (false, true) => FirstContact::Known,
+        (false, false) => FirstContact::Ask,
+    };
     let config = match &run.config {
         Some(file) => Config::from_file(file)?,
         None => Config::from_arguments(Arguments {

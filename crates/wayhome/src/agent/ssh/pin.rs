@@ -25,6 +25,8 @@ pub enum FirstContact {
     Ask,
     /// Pin what is there (`--accept-new`).
     Accept,
+    /// Nobody is there to be asked: pin only what the person's own ssh knows already.
+    Known,
 }
 
 /// What a first contact came to.
@@ -36,6 +38,19 @@ pub enum Pinned {
     Now(String, &'static str),
     /// There is no pin, and the gateway cannot be reached to make one.
     NotYet(Failure),
+}
+
+impl Pinned {
+    /// Tells the log, if there is anything to tell.
+    pub fn report(self, gateway: &Gateway) {
+        match self {
+            Self::Before => {}
+            Self::Now(fingerprint, why) => {
+                tracing::info!("{}: pinned its host key {fingerprint}: {why}", gateway.address);
+            }
+            Self::NotYet(why) => tracing::warn!("{why}"),
+        }
+    }
 }
 
 /// Makes sure that a gateway's key is pinned.
@@ -52,11 +67,15 @@ pub async fn ensure(gateway: &Gateway, first: FirstContact) -> Outcome<Pinned> {
     let fingerprint = proof::fingerprint(&key).await;
     let trusted = if known_to_the_person(&name, &key) {
         "your own known_hosts has it"
-    } else if first == FirstContact::Accept {
-        "accepted unseen, as `--accept-new` says"
     } else {
-        ask(gateway, &key, &fingerprint)?;
-        "you said so"
+        match first {
+            FirstContact::Accept => "accepted unseen, as `--accept-new` says",
+            FirstContact::Known => return Ok(Pinned::NotYet(unpinned(gateway, &fingerprint))),
+            FirstContact::Ask => {
+                ask(gateway, &key, &fingerprint)?;
+                "you said so"
+            }
+        }
     };
     let mut text = read_pins(file)?;
     if !text.is_empty() && !text.ends_with('\n') {
@@ -171,16 +190,17 @@ fn known_to_the_person(name: &str, key: &HostKey) -> bool {
     })
 }
 
+fn unpinned(gateway: &Gateway, fingerprint: &str) -> Failure {
+    Failure::usage(format!("the gateway `{}` is new: its host key is not pinned", gateway.address))
+        .hint(format!(
+            "compare {fingerprint} with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` at the gateway, then run this in a terminal, or with `--accept-new`"
+        ))
+}
+
 /// Asks at the terminal, not at standard input, which may be a script.
 fn ask(gateway: &Gateway, key: &HostKey, fingerprint: &str) -> Outcome {
-    let unpinned = || {
-        Failure::usage(format!("the gateway `{}` is new: its host key is not pinned", gateway.address))
-            .hint(format!(
-                "compare {fingerprint} with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` at the gateway, then run this in a terminal, or with `--accept-new`"
-            ))
-    };
     let terminal = fs::OpenOptions::new().read(true).write(true).open("/dev/tty");
-    let Ok(mut terminal) = terminal else { return Err(unpinned()) };
+    let Ok(mut terminal) = terminal else { return Err(unpinned(gateway, fingerprint)) };
     let question = format!(
         "The gateway {} is new here. Its {} host key is\n  {fingerprint}\n\
          At the gateway, `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` shows the same if it is the right one.\n\
@@ -195,6 +215,6 @@ fn ask(gateway: &Gateway, key: &HostKey, fingerprint: &str) -> Outcome {
     match asked {
         Ok(_) if matches!(answer.trim(), "yes" | "y") => Ok(()),
         Ok(_) => Err(Failure::new("the gateway's host key was not pinned, so nothing was dialled")),
-        Err(_) => Err(unpinned()),
+        Err(_) => Err(unpinned(gateway, fingerprint)),
     }
 }
