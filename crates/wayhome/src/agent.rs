@@ -1,6 +1,7 @@
 //! The agent: the daemon at home. It keeps a link to each gateway, and tells whoever may ask how
 //! they are.
 
+pub mod check;
 pub mod control;
 mod link;
 mod network;

@@ -27,6 +27,7 @@ pub struct Cli {
 enum Command {
     Agent(command::agent::Args),
     Status(command::status::Args),
+    Service(command::service::Args),
     SshConfig(Box<command::ssh_config::Args>),
     Gate(command::gate::Args),
     Try(command::try_road::Args),
@@ -38,6 +39,7 @@ pub fn run(cli: Cli) -> Outcome<u8> {
     match cli.command {
         Command::Agent(args) => command::agent::run(args),
         Command::Status(args) => command::status::run(&args),
+        Command::Service(args) => command::service::run(args),
         Command::SshConfig(args) => command::ssh_config::run(*args),
         Command::Gate(args) => command::gate::run(&args, &mut anstream::stdout())
             .map(|()| 0)

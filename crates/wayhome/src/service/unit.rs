@@ -137,6 +137,10 @@ impl Unit {
             settings.extend(SYSTEM);
         }
         settings.extend(ANYONE);
+        if self.runs_as == RunsAs::Me {
+            // Set while its person is logged in; what works only then is no help at boot.
+            settings.push("UnsetEnvironment=SSH_AUTH_SOCK");
+        }
         settings
     }
 
