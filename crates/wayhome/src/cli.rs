@@ -28,6 +28,7 @@ enum Command {
     Agent(command::agent::Args),
     Status(command::status::Args),
     Reload(command::reload::Args),
+    Service(command::service::Args),
     SshConfig(Box<command::ssh_config::Args>),
     Gate(command::gate::Args),
     Try(command::try_road::Args),
@@ -40,6 +41,7 @@ pub fn run(cli: Cli) -> Outcome<u8> {
         Command::Agent(args) => command::agent::run(args),
         Command::Status(args) => command::status::run(&args),
         Command::Reload(args) => command::reload::run(&args),
+        Command::Service(args) => command::service::run(args),
         Command::SshConfig(args) => command::ssh_config::run(*args),
         Command::Gate(args) => command::gate::run(&args, &mut anstream::stdout())
             .map(|()| 0)

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod gate;
 pub mod reload;
+pub mod service;
 pub mod ssh_config;
 pub mod status;
 pub mod try_road;

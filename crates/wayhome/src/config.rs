@@ -5,7 +5,7 @@
 
 pub mod changes;
 mod file;
-mod identity;
+pub mod identity;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -66,6 +66,17 @@ impl Config {
     /// Reads and checks a configuration file.
     pub fn from_file(path: &Path) -> Outcome<Self> {
         file::read(path)
+    }
+
+    /// The text of a configuration file.
+    pub fn text_of(path: &Path) -> Outcome<String> {
+        file::text(path)
+    }
+
+    /// Checks the text of a configuration file that lies at `path`, without looking at the
+    /// identities that it names.
+    pub fn from_text(text: &str, path: &Path) -> Outcome<Self> {
+        file::parse(text, path, &|_| Ok(()))
     }
 
     /// Checks what the command line said.

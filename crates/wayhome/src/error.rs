@@ -37,6 +37,13 @@ impl Failure {
         self
     }
 
+    /// With what has become of the rest, after the message.
+    #[must_use]
+    pub fn note(mut self, note: &str) -> Self {
+        self.message = format!("{}; {note}", self.message);
+        self
+    }
+
     /// In this place of a file: `agent.toml:3`.
     #[must_use]
     pub fn at(mut self, place: &str) -> Self {

@@ -71,7 +71,8 @@ fn json(snapshots: &[Snapshot]) -> Outcome<String> {
         .map_err(|error| Failure::new("the status cannot be written as JSON").because(&error))
 }
 
-fn table(snapshots: &[Snapshot]) -> String {
+/// The roads, for a person.
+pub fn table(snapshots: &[Snapshot]) -> String {
     let mut out = String::new();
     for snapshot in snapshots {
         let running = span(snapshot.running_ms);

@@ -55,6 +55,11 @@ struct ServiceForm {
 
 /// Reads a configuration file.
 pub fn read(path: &Path) -> Outcome<Config> {
+    parse(&text(path)?, path, &identity::check)
+}
+
+/// The text of a configuration file.
+pub fn text(path: &Path) -> Outcome<String> {
     let unreadable = |error: &std::io::Error| {
         Failure::usage(format!("the configuration `{}` cannot be read", path.display()))
             .because(error)
@@ -66,12 +71,15 @@ pub fn read(path: &Path) -> Outcome<Config> {
             path.display()
         )));
     }
-    let text = fs::read_to_string(path).map_err(|e| unreadable(&e))?;
-    parse(&text, path, &identity::check)
+    fs::read_to_string(path).map_err(|e| unreadable(&e))
 }
 
 /// The check of an identity is an argument, since it looks at files.
-fn parse(text: &str, path: &Path, check_identity: &dyn Fn(&Path) -> Outcome) -> Outcome<Config> {
+pub fn parse(
+    text: &str,
+    path: &Path,
+    check_identity: &dyn Fn(&Path) -> Outcome,
+) -> Outcome<Config> {
     let source = Source { text, path };
     let form: Form = toml::from_str(text).map_err(|error| {
         source.wrong(&error.span().unwrap_or(0..0), error.message().trim_end(), None)

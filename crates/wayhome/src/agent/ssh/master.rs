@@ -98,11 +98,21 @@ impl Master {
     /// Runs ssh to a gateway, with its control socket at a path that was never used before: ssh runs
     /// *without* a control socket if it finds one left over.
     pub fn start(gateway: &Gateway, socket: PathBuf, family: Option<&str>) -> Result<Self, Cause> {
+        let family = family.map(|family| format!("AddressFamily={family}"));
+        Self::start_with(gateway, socket, family.as_slice())
+    }
+
+    /// The same, with further options.
+    pub fn start_with(
+        gateway: &Gateway,
+        socket: PathBuf,
+        options: &[String],
+    ) -> Result<Self, Cause> {
         let mut command = ssh(gateway, &gateway.known_hosts);
         command.args(["-N", "-T", "-M", "-S"]).arg(&socket);
         command.args(["-o", "StrictHostKeyChecking=yes"]);
-        if let Some(family) = family {
-            command.arg("-o").arg(format!("AddressFamily={family}"));
+        for option in options {
+            command.arg("-o").arg(option);
         }
         destination(&mut command, gateway);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
