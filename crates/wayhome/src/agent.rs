@@ -10,6 +10,7 @@ mod network;
 mod sockets;
 pub mod ssh;
 mod state;
+mod story;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -52,7 +53,7 @@ pub async fn run(config: Config, file: Option<PathBuf>, first: FirstContact) -> 
     let mut links = Links::new(state, sockets);
     links.follow(&config, None).await;
     let mut agent = Agent::new(config, file, first, links);
-    tracing::info!("agent for `{}` runs", agent.config.name);
+    tracing::info!(event = "started", "agent for `{}` runs", agent.config.name);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -73,7 +74,7 @@ pub async fn run(config: Config, file: Option<PathBuf>, first: FirstContact) -> 
             request = control.accept() => agent.answer(request).await,
         }
     }
-    tracing::info!("ending");
+    tracing::info!(event = "ending", "ending");
     agent.links.tell_all(|| Order::Stop).await;
     tokio::select! {
         // Each link ends within seconds by itself; a second ^C is for who cannot wait.

@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::command;
 use crate::error::{Failure, Outcome};
-use crate::logging;
+use crate::logging::{self, Format, Loudness};
 
 /// `ssh home-ubuntu`, from anywhere, and it always works.
 ///
@@ -19,6 +19,9 @@ pub struct Cli {
     /// Say only what went wrong.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
+    /// The log's form. Without it, it is for humans, and under systemd goes to the journal.
+    #[arg(long, global = true, value_name = "FORMAT", value_enum)]
+    log_format: Option<Format>,
     #[command(subcommand)]
     command: Command,
 }
@@ -35,7 +38,7 @@ enum Command {
 
 /// Runs the command that the arguments name. Gives the exit code of one that ran.
 pub fn run(cli: Cli) -> Outcome<u8> {
-    logging::start(cli.verbose, cli.quiet);
+    logging::start(Loudness::new(cli.verbose, cli.quiet), cli.log_format);
     match cli.command {
         Command::Agent(args) => command::agent::run(args),
         Command::Status(args) => command::status::run(&args),

@@ -8,6 +8,7 @@ pub mod error;
 mod logging;
 pub mod paths;
 pub mod report;
+pub mod secret;
 pub mod ssh_config;
 mod supervise;
 pub mod trial;

@@ -4,7 +4,14 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use anstream::{AutoStream, ColorChoice};
+
 use crate::error::Failure;
+
+/// Whether standard error shows colours.
+pub fn stderr_has_colours() -> bool {
+    AutoStream::choice(&io::stderr()) != ColorChoice::Never
+}
 
 /// Writes data.
 pub fn print(text: impl Display) -> io::Result<()> {
