@@ -61,6 +61,21 @@ impl Failure {
     pub fn code(&self) -> u8 {
         self.code
     }
+
+    /// What failed.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Why, from the top down.
+    pub fn causes(&self) -> &[String] {
+        &self.causes
+    }
+
+    /// What to do about it.
+    pub fn hint_text(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
 }
 
 /// A failure is for a terminal and a log; what a person or another program put into it may be not.

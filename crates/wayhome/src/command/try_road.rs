@@ -15,6 +15,10 @@ use crate::trial::{Cut, Step, Trial};
 /// on loopback ports; goes home with the real ssh; cuts the link; and cleans up. Nothing of this
 /// machine is changed, and root is not needed.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  wayhome try
+  wayhome try --keep")]
 pub struct Args {
     /// Leave it running, print the command to try by hand, and clean up at ^C.
     #[arg(long)]
@@ -50,7 +54,7 @@ pub fn run(args: &Args) -> Outcome<u8> {
     let json = args.json;
     let mut show = |step: Step| {
         if !json {
-            report::note(line(&step));
+            report::step(BESIDE_TIME, &line(&step));
         }
         steps.push(step);
     };
@@ -93,8 +97,12 @@ pub fn run(args: &Args) -> Outcome<u8> {
     Ok(0)
 }
 
+/// The column of times, and where the text beside it begins.
+const TIME: usize = 9;
+const BESIDE_TIME: usize = TIME + 2;
+
 fn line(step: &Step) -> String {
-    let mut line = format!("{:>9}  {}", seconds(step.took), step.what);
+    let mut line = format!("{:>TIME$}  {}", seconds(step.took), step.what);
     if !step.detail.is_empty() {
         let _ = write!(line, ": {}", step.detail);
     }

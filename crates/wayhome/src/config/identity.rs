@@ -12,9 +12,9 @@ use crate::error::{Failure, Outcome};
 pub fn check(path: &Path) -> Outcome {
     let shown = path.display();
     let meta = fs::metadata(path).map_err(|error| {
-        Failure::usage(format!("the identity `{shown}` cannot be read"))
-            .because(&error)
-            .hint(format!("make a key for this home alone: ssh-keygen -t ed25519 -N '' -f {shown}"))
+        Failure::usage(format!("the identity `{shown}` cannot be read")).because(&error).hint(
+            format!("make a key for this home alone: `ssh-keygen -t ed25519 -N '' -f {shown}`"),
+        )
     })?;
     if !meta.is_file() {
         return Err(Failure::usage(format!("the identity `{shown}` is not a file")));
@@ -31,7 +31,7 @@ pub fn check(path: &Path) -> Outcome {
             "the identity `{shown}` can be read by others (mode {:04o})",
             meta.mode() & 0o7777
         ))
-        .hint(format!("chmod 600 {shown}")));
+        .hint(format!("`chmod 600 {shown}`")));
     }
     check_key(path)
 }
@@ -65,5 +65,5 @@ fn check_key(path: &Path) -> Outcome {
     Err(Failure::usage(format!(
         "the identity `{shown}` has a passphrase, and there is no ssh-agent that could know it"
     ))
-    .hint("make a key for this home alone: ssh-keygen -t ed25519 -N '' -f ~/.ssh/wayhome"))
+    .hint("make a key for this home alone: `ssh-keygen -t ed25519 -N '' -f ~/.ssh/wayhome`"))
 }
