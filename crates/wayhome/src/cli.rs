@@ -6,7 +6,7 @@ use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, Valu
 
 use crate::error::Outcome;
 use crate::logging::{self, Format, Loudness};
-use crate::{command, report};
+use crate::{command, manual, report};
 
 /// What stands above the options that every command has.
 const EVERYWHERE: &str = "Options of every command";
@@ -56,6 +56,14 @@ enum Command {
     SshConfig(Box<command::ssh_config::Args>),
     Gate(command::gate::Args),
     Try(command::try_road::Args),
+    Completions(command::completions::Args),
+    Man(command::man::Args),
+}
+
+/// The whole command line, with what every command's help ends with. Help, completions and manual
+/// pages are all made of this.
+pub fn definition() -> clap::Command {
+    manual::exit::in_help(Cli::command())
 }
 
 /// Reads the command line. An error may be the help that was asked for.
@@ -63,7 +71,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
     let args: Vec<OsString> = args.into_iter().collect();
     // What is wrong with the others is to be said in colours, or not, already.
     report::colour(colour_asked_for(&args));
-    let cli = Cli::from_arg_matches(&Cli::command().try_get_matches_from(args)?)?;
+    let cli = Cli::from_arg_matches(&definition().try_get_matches_from(args)?)?;
     report::colour(cli.color);
     Ok(cli)
 }
@@ -81,6 +89,8 @@ pub fn run(cli: Cli) -> Outcome<u8> {
         Command::SshConfig(args) => command::ssh_config::run(*args),
         Command::Gate(args) => command::gate::print(&args),
         Command::Try(args) => command::try_road::run(&args),
+        Command::Completions(args) => command::completions::run(&args),
+        Command::Man(args) => command::man::run(&args),
     }
 }
 
@@ -106,7 +116,7 @@ mod tests {
 
     #[test]
     fn the_definition_is_sound() {
-        Cli::command().debug_assert();
+        definition().debug_assert();
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod command;
 pub mod config;
 pub mod error;
 mod logging;
+pub mod manual;
 pub mod paths;
 pub mod report;
 pub mod secret;
