@@ -2,6 +2,9 @@
 
 use std::fmt::Write;
 
+/// What is said of a key that has no default.
+pub const NEEDED: &str = "must be there";
+
 /// A key of the configuration.
 #[derive(Debug)]
 pub struct Key {
@@ -43,7 +46,7 @@ pub const KEYS: &[Key] = &[
         "address",
         "\"ssh://root@203.0.113.10:22\"",
         "where it is; a `Host` of ~/.ssh/config will do",
-        "must be there",
+        NEEDED,
     ),
     key(
         "gateway",
@@ -65,9 +68,9 @@ pub const KEYS: &[Key] = &[
         "target",
         "\"localhost:22\"",
         "where it is, seen from home: host and port, or the path of a Unix socket",
-        "must be there",
+        NEEDED,
     ),
-    key("service", "port", "2222", "its port at the gateway", "must be there"),
+    key("service", "port", "2222", "its port at the gateway", NEEDED),
     key(
         "service",
         "proof",

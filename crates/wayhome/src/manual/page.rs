@@ -9,7 +9,7 @@ use clap::Command;
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 
-use super::keys::{KEYS, Key, TABLES};
+use super::keys::{self, KEYS, Key, TABLES};
 use super::surroundings::{ENVIRONMENT, Entry, FILES};
 use super::{commands, exit};
 
@@ -68,7 +68,7 @@ fn of_command(path: &str, command: &Command, below: &[String], version: &str) ->
     title(&mut text, &name, 1, version)?;
     let man = Man::new(command.clone());
     man.render_name_section(&mut text)?;
-    man.render_synopsis_section(&mut text)?;
+    synopsis(&mut text, command)?;
     man.render_description_section(&mut text)?;
     man.render_options_section(&mut text)?;
     if command.has_subcommands() {
@@ -117,11 +117,11 @@ fn of_configuration(version: &str) -> io::Result<Page> {
         };
         page.text(words(about));
         for Key { name, example, means, without, .. } in KEYS.iter().filter(|k| k.table == *table) {
-            item(
-                &mut page,
-                &format!("{name} = {example}"),
-                &format!("{means}. Without it: {without}."),
-            );
+            let without = match *without {
+                keys::NEEDED => "It must be there.".to_owned(),
+                other => format!("Without it: {other}."),
+            };
+            item(&mut page, &format!("{name} = {example}"), &format!("{means}. {without}"));
         }
     }
     page.control("SH", ["EXAMPLES"]);
@@ -150,13 +150,25 @@ port = 8080
 proof = "http""#;
 
 fn title(out: &mut dyn Write, name: &str, section: u8, version: &str) -> io::Result<()> {
-    let mut roff = Roff::new();
-    let (section, source) = (section.to_string(), format!("wayhome {version}"));
-    // No date: the same source makes the same page.
-    let fields =
-        [name.to_uppercase().as_str(), &section, "", &source, "Wayhome Manual"].map(str::to_owned);
-    roff.control("TH", fields.iter().map(String::as_str));
-    roff.to_writer(out)
+    // By hand, for roff leaves an empty argument out. There is no date, so that the same source
+    // makes the same page.
+    let name = name.to_uppercase();
+    writeln!(out, ".TH \"{name}\" \"{section}\" \"\" \"wayhome {version}\" \"Wayhome Manual\"")
+}
+
+/// How it is called, as its help has it; clap_mangen would list each option without its value.
+fn synopsis(out: &mut dyn Write, command: &Command) -> io::Result<()> {
+    let usage = command.clone().render_usage().to_string();
+    let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage);
+    let mut page = Roff::new();
+    page.control("SH", ["SYNOPSIS"]);
+    for line in usage.lines() {
+        let at = line.find(['[', '<']).unwrap_or(line.len());
+        let (called, rest) = line.split_at_checked(at).unwrap_or((line, ""));
+        page.text([bold(called.trim_start()), roman(rest)]);
+        page.control("br", []);
+    }
+    page.to_writer(out)
 }
 
 /// The examples of the command's help: the lines that are two columns in.

@@ -62,6 +62,6 @@ fn one_page_is_printed() {
     let sandbox = Sandbox::new();
     for page in ["wayhome-agent-run", "wayhome-agent-run.1"] {
         let output = sandbox.wayhome(&["man", page]).output().unwrap();
-        assert!(text(&output.stdout).contains(".TH WAYHOME-AGENT-RUN 1"), "{output:?}");
+        assert!(text(&output.stdout).contains(".TH \"WAYHOME-AGENT-RUN\" \"1\""), "{output:?}");
     }
 }
