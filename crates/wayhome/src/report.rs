@@ -86,9 +86,11 @@ pub fn note(text: impl Display) {
     let _ = writeln!(notes(), "{text}");
 }
 
-/// Says a note that fits the terminal: its further lines begin `rest` columns in.
-pub fn step(rest: usize, text: &str) {
-    note(wrap::wrapped(text, 0, rest, width(&io::stderr())));
+/// Says a note beside what stands before it; its further lines stay beside that.
+pub fn step(before: &str, text: &str) {
+    let margin = before.chars().count();
+    let text = wrap::wrapped(text, margin, margin, width(&io::stderr()));
+    note(format_args!("{before}{text}"));
 }
 
 /// Where notes go.
@@ -96,10 +98,10 @@ pub fn notes() -> Box<dyn Write> {
     if QUIET.load(Ordering::Relaxed) { Box::new(io::sink()) } else { Box::new(anstream::stderr()) }
 }
 
-/// A paragraph of data: its first line begins `first` columns in, the others `rest`.
-pub fn paragraph(first: usize, rest: usize, text: &str) -> String {
-    let margin = " ".repeat(first);
-    format!("{margin}{}\n", wrap::wrapped(text, first, rest, width(&io::stdout())))
+/// A paragraph of data: its first line stands behind `before`, the others begin `rest` columns in.
+pub fn paragraph(before: &str, rest: usize, text: &str) -> String {
+    let first = before.chars().count();
+    format!("{before}{}\n", wrap::wrapped(text, first, rest, width(&io::stdout())))
 }
 
 const ERROR: &str = "1;31";

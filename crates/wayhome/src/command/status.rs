@@ -89,7 +89,7 @@ fn table(snapshots: &[Snapshot]) -> String {
             let wrong = paint("the configuration was not taken over", RED);
             let loaded = span(configuration.loaded_ms);
             let _ = writeln!(out, "{wrong}; the one of {loaded} ago runs on");
-            out.push_str(&report::paragraph(4, 4, error));
+            out.push_str(&report::paragraph(MARGIN, MARGIN.len(), error));
         }
         for link in &snapshot.links {
             write_link(&mut out, link);
@@ -107,7 +107,7 @@ fn write_link(out: &mut String, link: &LinkStatus) {
         LinkState::Halted => paint("halted", RED),
         LinkState::Draining => paint("ending", YELLOW),
     };
-    let mut line = format!("{}  {state} for {}", link.gateway, span(link.since_ms));
+    let mut line = format!("{state} for {}", span(link.since_ms));
     if let Some(round_trip) = link.round_trip_ms {
         let _ = write!(line, ", round trip {round_trip:.1} ms");
     }
@@ -119,10 +119,10 @@ fn write_link(out: &mut String, link: &LinkStatus) {
         let _ = write!(line, ", next in {}", span(wait));
     }
     out.push('\n');
-    out.push_str(&report::paragraph(0, 4, &line));
+    out.push_str(&report::paragraph(&format!("{}  ", link.gateway), MARGIN.len(), &line));
     if let Some(finding) = &link.cause {
-        out.push_str(&report::paragraph(4, 4, &finding.text));
-        out.push_str(&report::paragraph(4, 4, &finding.remedy));
+        out.push_str(&report::paragraph(MARGIN, MARGIN.len(), &finding.text));
+        out.push_str(&report::paragraph(MARGIN, MARGIN.len(), &finding.remedy));
     }
     let name_width = link.services.iter().map(|s| s.service.name.as_str().len()).max().unwrap_or(0);
     let targets = link.services.iter().map(|s| s.service.target.to_string().len());
@@ -158,10 +158,13 @@ fn write_service(out: &mut String, status: &ServiceStatus, name_width: usize, ta
         None => out.push_str(", never proven\n"),
     }
     if let Some(finding) = &status.cause {
-        out.push_str(&report::paragraph(4, 4, &finding.text));
-        out.push_str(&report::paragraph(4, 4, &finding.remedy));
+        out.push_str(&report::paragraph(MARGIN, MARGIN.len(), &finding.text));
+        out.push_str(&report::paragraph(MARGIN, MARGIN.len(), &finding.remedy));
     }
 }
+
+/// Before a cause and its remedy.
+const MARGIN: &str = "    ";
 
 const GREEN: &str = "32";
 const YELLOW: &str = "33";

@@ -54,7 +54,7 @@ pub fn run(args: &Args) -> Outcome<u8> {
     let json = args.json;
     let mut show = |step: Step| {
         if !json {
-            report::step(BESIDE_TIME, &line(&step));
+            show_step(&step);
         }
         steps.push(step);
     };
@@ -97,16 +97,12 @@ pub fn run(args: &Args) -> Outcome<u8> {
     Ok(0)
 }
 
-/// The column of times, and where the text beside it begins.
-const TIME: usize = 9;
-const BESIDE_TIME: usize = TIME + 2;
-
-fn line(step: &Step) -> String {
-    let mut line = format!("{:>TIME$}  {}", seconds(step.took), step.what);
+fn show_step(step: &Step) {
+    let mut text = step.what.clone();
     if !step.detail.is_empty() {
-        let _ = write!(line, ": {}", step.detail);
+        let _ = write!(text, ": {}", step.detail);
     }
-    line
+    report::step(&format!("{:>9}  ", seconds(step.took)), &text);
 }
 
 fn summary(down: &[Down]) -> String {
