@@ -165,10 +165,14 @@ pub enum Action {
 /// What a person following the log wants to read.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Note {
-    /// The link stands. After an outage: how long that was.
+    /// The link stands. After an outage: how long that was, and why.
     LinkUp {
         /// From the loss, or from the first suspicion.
         after: Option<Duration>,
+        /// The newest reason of the outage, if there was one.
+        why: Option<Cause>,
+        /// How many dials it took.
+        attempts: u32,
     },
     /// The heartbeat is late.
     Suspect,
@@ -187,6 +191,8 @@ pub enum Note {
         service: usize,
         /// From the loss of the road to the proof.
         after: Option<Duration>,
+        /// The link's smoothed round trip, if a heartbeat was answered already.
+        round_trip: Option<Duration>,
     },
     /// A service is not up, for this reason.
     ServiceTrouble {

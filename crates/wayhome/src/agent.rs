@@ -12,6 +12,7 @@ pub mod notify;
 mod sockets;
 pub mod ssh;
 mod state;
+mod story;
 mod watch;
 mod way;
 
@@ -56,7 +57,7 @@ pub async fn run(config: Config, file: Option<PathBuf>, first: FirstContact) -> 
     let mut links = Links::new(state, sockets);
     links.follow(&config, None).await;
     let mut agent = Agent::new(config, file, first, links);
-    tracing::info!("agent for `{}` runs", agent.config.name);
+    tracing::info!(event = "started", "agent for `{}` runs", agent.config.name);
     agent.manager.ready();
     loop {
         tokio::select! {
@@ -79,7 +80,7 @@ pub async fn run(config: Config, file: Option<PathBuf>, first: FirstContact) -> 
             () = agent.manager.due() => agent.alive().await,
         }
     }
-    tracing::info!("ending");
+    tracing::info!(event = "ending", "ending");
     agent.manager.stopping();
     agent.links.tell_all(|| Order::Stop).await;
     tokio::select! {

@@ -83,11 +83,11 @@ impl Config {
     pub fn from_arguments(arguments: Arguments) -> Outcome<Self> {
         let Some(address) = arguments.address else {
             return Err(Failure::usage("no gateway was named")
-                .hint("wayhome agent run root@203.0.113.10 -R 2222:localhost:22"));
+                .hint("`wayhome agent run root@203.0.113.10 -R 2222:localhost:22`"));
         };
         if arguments.forwards.is_empty() {
             return Err(Failure::usage("no forward was named, so there is nothing to offer")
-                .hint(format!("wayhome agent run {address} -R 2222:localhost:22")));
+                .hint(format!("`wayhome agent run {address} -R 2222:localhost:22`")));
         }
         let mut services: Vec<Service> = Vec::new();
         for mut service in arguments.forwards {

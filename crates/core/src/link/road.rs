@@ -387,7 +387,8 @@ impl Link {
         road.show(now);
         let after = road.lost_since.take().map(|since| now.since(since));
         if is_news && !road.leaving {
-            out.push(Action::Report(Note::ServiceUp { service, after }));
+            let round_trip = self.serving.as_ref().and_then(|conn| conn.liveness.round_trip());
+            out.push(Action::Report(Note::ServiceUp { service, after, round_trip }));
         }
     }
 

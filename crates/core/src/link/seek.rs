@@ -490,10 +490,9 @@ impl Link {
         }
         self.reconnects += u64::from(self.ever_up);
         self.ever_up = true;
-        self.cause = None;
         self.told.clear();
-        self.attempt = 0;
         let after = lost.map(|since| now.since(since));
-        out.push(Action::Report(Note::LinkUp { after }));
+        let (why, attempts) = (self.cause.take(), core::mem::take(&mut self.attempt));
+        out.push(Action::Report(Note::LinkUp { after, why, attempts }));
     }
 }

@@ -21,6 +21,7 @@ use super::ssh::pin::{self, FirstContact};
 use super::ssh::proof::Expected;
 use super::ssh::socket::Connection;
 use super::state::State;
+use super::story;
 use super::way::Way;
 use crate::config::Gateway;
 
@@ -400,47 +401,13 @@ impl Hands {
     }
 
     fn report(&mut self, note: &Note, link: &Link) {
-        let name = |number: &usize| {
-            let service = link.service(*number)?;
-            Some(format!("{} (port {})", service.name, service.port))
-        };
-        let gateway = &self.gateway.address;
-        let took = |after: &Option<Duration>| {
-            after.map(|span| format!(", after {:.2} s", span.as_secs_f64())).unwrap_or_default()
-        };
-        match note {
-            Note::LinkUp { after } => tracing::info!("{gateway}: connected{}", took(after)),
-            Note::Suspect => tracing::warn!("{gateway}: no answer; looking for a fresh way"),
-            Note::Recovered => tracing::info!("{gateway}: the old connection answers again"),
-            Note::LinkDown(cause) => {
-                tracing::warn!("{gateway}: down: {cause}; {}", cause.remedy());
-            }
-            Note::LinkHalted(cause) => {
-                tracing::error!("{gateway}: halted: {cause}; {}", cause.remedy());
-            }
-            Note::NoHold(detail) => tracing::warn!(
-                "{gateway}: this login may forward, but not run the hold ({detail}); old sessions cannot be ended, and ssh's own keepalives serve"
-            ),
-            Note::ServiceUp { service, after } => {
-                if let Some(name) = name(service) {
-                    tracing::info!("{gateway}: {name} is up: proven{}", took(after));
-                }
-            }
-            Note::ServiceTrouble { service, cause } => {
-                if let Some(name) = name(service) {
-                    tracing::warn!("{gateway}: {name} is not up: {cause}; {}", cause.remedy());
-                }
-            }
-            Note::TookOver { service, session } => {
-                if let Some(name) = name(service)
-                    && self.ended.as_ref() != Some(session)
-                {
-                    let pid = session.pid;
-                    tracing::info!("{gateway}: {name}: ended our old session (process {pid})");
-                    self.ended = Some(session.clone());
-                }
+        if let Note::TookOver { session, .. } = note {
+            // Told once, for all the ports that it held.
+            if self.ended.replace(session.clone()).as_ref() == Some(session) {
+                return;
             }
         }
+        story::tell(&self.gateway.address, |number| link.service(number), note);
     }
 }
 

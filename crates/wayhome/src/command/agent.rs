@@ -44,6 +44,9 @@ struct Check {
 
 /// Tell the running agent to try now what it waits to try: after something was mended.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  wayhome agent kick")]
 struct Kick {
     /// The agent with this name, where several run.
     #[arg(long)]
@@ -54,9 +57,10 @@ struct Kick {
 ///
 /// What it takes is what `ssh -R` takes; or a configuration file.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Example:\n  wayhome agent run root@203.0.113.10 -R 2222:localhost:22 -i ~/.ssh/id_ed25519"
-)]
+#[command(after_help = "\
+Examples:
+  wayhome agent run root@203.0.113.10 -R 2222:localhost:22 -i ~/.ssh/wayhome
+  wayhome agent run --config /etc/wayhome/agent.toml")]
 struct Run {
     /// The gateway: `user@host`, `ssh://user@host:port`, or a `Host` of your ~/.ssh/config.
     #[arg(value_name = "GATEWAY", required_unless_present = "config")]

@@ -295,6 +295,27 @@ proof = "hold"
     }
 
     #[test]
+    fn the_manual_names_exactly_the_keys_that_there_are() {
+        use crate::manual::{keys, page};
+        read(page::EXAMPLE).unwrap();
+        for (table, _) in keys::TABLES {
+            let text = match *table {
+                "" => "nothing = 1".to_owned(),
+                table => format!("[[{table}]]\nnothing = 1"),
+            };
+            let said = read(&text).unwrap_err().to_string();
+            let (_, expected) = said.split_once("expected one of ").unwrap();
+            let mut there: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+            there.retain(|key| keys::TABLES.iter().all(|(table, _)| table != key));
+            let told = keys::KEYS.iter().filter(|key| key.table == *table).map(|key| key.name);
+            let mut told: Vec<&str> = told.collect();
+            there.sort_unstable();
+            told.sort_unstable();
+            assert_eq!(told, there, "{said}");
+        }
+    }
+
+    #[test]
     fn an_empty_file_says_what_is_missing() {
         assert!(read("").unwrap_err().to_string().contains("there is no `[[gateway]]`"));
     }

@@ -42,9 +42,9 @@ pub fn check_unattended(path: &Path) -> Outcome {
 fn check_file(path: &Path) -> Outcome {
     let shown = path.display();
     let meta = fs::metadata(path).map_err(|error| {
-        Failure::usage(format!("the identity `{shown}` cannot be read"))
-            .because(&error)
-            .hint(format!("make a key for this home alone: ssh-keygen -t ed25519 -N '' -f {shown}"))
+        Failure::usage(format!("the identity `{shown}` cannot be read")).because(&error).hint(
+            format!("make a key for this home alone: `ssh-keygen -t ed25519 -N '' -f {shown}`"),
+        )
     })?;
     if !meta.is_file() {
         return Err(Failure::usage(format!("the identity `{shown}` is not a file")));
@@ -61,7 +61,7 @@ fn check_file(path: &Path) -> Outcome {
             "the identity `{shown}` can be read by others (mode {:04o})",
             meta.mode() & 0o7777
         ))
-        .hint(format!("chmod 600 {shown}")));
+        .hint(format!("`chmod 600 {shown}`")));
     }
     Ok(())
 }
@@ -108,4 +108,4 @@ pub fn in_device(path: &Path) -> Failure {
 }
 
 const FOR_THIS_ALONE: &str =
-    "make a key for this home alone: ssh-keygen -t ed25519 -N '' -f ~/.ssh/wayhome";
+    "make a key for this home alone: `ssh-keygen -t ed25519 -N '' -f ~/.ssh/wayhome`";

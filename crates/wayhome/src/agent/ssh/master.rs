@@ -13,6 +13,7 @@ use wayhome_core::health::Cause;
 use super::diagnose;
 use super::mux::Mux;
 use crate::config::Gateway;
+use crate::secret::masked;
 use crate::supervise;
 
 /// How often to look whether ssh has made its control socket, which it does after the login.
@@ -171,8 +172,9 @@ async fn listen(stderr: ChildStderr, said: Arc<Mutex<Vec<String>>>) {
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }
-        let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-        tracing::debug!(target: "ssh", "{}", line.escape_debug());
+        // A person's proxy may say a whole address, password and all.
+        let line = masked(String::from_utf8_lossy(&line).trim_end()).into_owned();
+        tracing::debug!(target: "ssh", event = "ssh-said", "ssh: {}", line.escape_debug());
         if let Ok(mut lines) = said.lock() {
             if lines.len() == KEPT_LINES {
                 lines.remove(0);

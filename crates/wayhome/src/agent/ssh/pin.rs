@@ -18,6 +18,7 @@ use super::{diagnose, master, proof};
 use crate::config::Gateway;
 use crate::error::{Failure, Outcome};
 use crate::paths;
+use crate::secret::{ExposeSecret, Secret};
 
 /// How a first contact is decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +48,12 @@ impl Pinned {
         match self {
             Self::Before => {}
             Self::Now(fingerprint, why) => {
-                tracing::info!("{}: pinned its host key {fingerprint}: {why}", gateway.address);
+                let gateway = &gateway.address;
+                tracing::info!(
+                    event = "pinned",
+                    %gateway,
+                    "{gateway}: pinned its host key {fingerprint}: {why}"
+                );
             }
             Self::NotYet(why) => tracing::warn!("{why}"),
         }
@@ -108,9 +114,11 @@ pub async fn resolved(gateway: &Gateway) -> Outcome<(String, u16, Option<String>
     command.arg("-G");
     master::destination(&mut command, gateway);
     let output = command.output().await.map_err(|error| not_run(&error))?;
-    let text = String::from_utf8_lossy(&output.stdout);
+    // All of the person's configuration: a ProxyCommand in it may have a password.
+    let text = Secret::from(String::from_utf8_lossy(&output.stdout).into_owned());
     let value = |key: &str| {
-        let found = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+        let found =
+            text.expose_secret().lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
         found.map(str::to_owned)
     };
     let port = value("port").and_then(|port| port.parse().ok());
