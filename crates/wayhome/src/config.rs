@@ -1,7 +1,8 @@
 //! The agent's configuration: `agent.toml`, or what the command line said.
 //!
 //! It is read as a whole and checked as a whole before anything is dialled. An error names the file,
-//! the line and the remedy.
+//! the line and the remedy. All its paths are absolute: whoever asks the agent for it may stand in
+//! another folder.
 
 pub mod changes;
 mod file;
@@ -98,13 +99,14 @@ impl Config {
         if let Some(identity) = &arguments.identity {
             identity::check(identity)?;
         }
+        let absolute = |path: PathBuf| paths::absolute(&path);
         Ok(Self {
             name: arguments.name.map_or_else(default_name, Ok)?,
             heartbeat: HEARTBEAT,
             gateways: vec![Gateway {
                 address,
-                identity: arguments.identity,
-                known_hosts: arguments.known_hosts.map_or_else(default_known_hosts, Ok)?,
+                identity: arguments.identity.map(absolute).transpose()?,
+                known_hosts: arguments.known_hosts.map_or_else(default_known_hosts, absolute)?,
             }],
             services,
         })

@@ -185,7 +185,7 @@ impl Source<'_> {
             return Err(self.wrong(&text.span(), "this is no path of a file", None));
         }
         let path = paths::expand(text.get_ref())?;
-        Ok(self.path.parent().map_or_else(|| path.clone(), |dir| dir.join(&path)))
+        paths::absolute(&self.path.parent().map_or_else(|| path.clone(), |dir| dir.join(&path)))
     }
 
     fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
@@ -250,6 +250,17 @@ proof = "hold"
         assert_eq!(config.services[0].proof, ProofKind::Ssh);
         assert_eq!(config.services[1].name.as_str(), "home-ubuntu-2");
         assert_eq!(config.services[1].proof, ProofKind::Hold);
+    }
+
+    #[test]
+    fn paths_are_absolute_wherever_the_file_was_named_from() {
+        let here = std::env::current_dir().unwrap();
+        for (file, dir) in [("agent.toml", here.clone()), ("conf/agent.toml", here.join("conf"))] {
+            let config = parse(GOOD, Path::new(file), &|_| Ok(())).unwrap();
+            let identity = config.gateways[0].identity.as_deref();
+            assert_eq!(identity, Some(dir.join("keys/id_ed25519").as_path()));
+            assert_eq!(config.gateways[0].known_hosts, Path::new("/var/lib/wayhome/pins"));
+        }
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! Where the agent's files lie: its socket, also after it died.
+//! Where the agent's files lie: its socket, also after it died, and the files of its configuration.
+
+use std::fs;
 
 use wayhome_lab::needs_lab;
 use wayhome_lab::net::GATEWAY;
@@ -54,4 +56,39 @@ fn a_socket_stays_while_its_agents_lock_is_held() {
     assert_eq!(code, 2);
     assert!(error.contains("does not answer"), "{error}");
     assert!(home.file("/run/wayhome/agent-home-ubuntu.sock").exists());
+}
+
+#[test]
+fn relative_paths_mean_the_same_to_everybody() {
+    needs_lab!();
+    let seats = Seats::start(Login::Root);
+    let home = seats.lab.home();
+    home.sh("mkdir ~/conf; cp /tmp/key ~/conf/key").unwrap();
+    let root = home.home_of("root").unwrap();
+    fs::write(
+        home.file(root.join("conf/agent.toml")),
+        format!(
+            "name = \"home-ubuntu\"\n\
+             [[gateway]]\naddress = \"root@{GATEWAY}\"\nidentity = \"key\"\nknown_hosts = \"pins\"\n\
+             [[service]]\ntarget = \"localhost:22\"\nport = 2222\n"
+        ),
+    )
+    .unwrap();
+    let address = format!("root@{GATEWAY}");
+    let line = ["-R", "2222:localhost:22", "-i", "conf/key", "--known-hosts", "conf/line-pins"];
+    let line = [&[address.as_str(), "--name", "home-ubuntu"][..], &line].concat();
+    for (arguments, file) in
+        [(vec!["--config", "conf/agent.toml"], "conf/pins"), (line, "conf/line-pins")]
+    {
+        // It stands in root's home, and everybody else somewhere else.
+        let agent = Agent::run(home, &[&arguments[..], &["--accept-new"]].concat());
+        agent.until_up();
+        assert!(home.file(root.join(file)).exists(), "{file}");
+        let elsewhere = format!("cd / && exec {} \"$@\"", env!("CARGO_BIN_EXE_wayhome"));
+        let mut command = home.command("sh");
+        command.args(["-c", &elsewhere, "sh", "ssh-config", "--user", "fan"]);
+        let (code, printed, error) = output(&mut command);
+        assert_eq!(code, 0, "{file}: {error}");
+        assert!(printed.contains(&seats.gateway_key()), "{file}: {printed}");
+    }
 }
