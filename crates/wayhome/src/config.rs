@@ -7,6 +7,7 @@
 pub mod changes;
 mod file;
 mod identity;
+mod remedy;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -89,7 +90,8 @@ impl Config {
                 .hint("leave the bind address out, or add `--public` if that is what you want"));
             }
             if services.iter().any(|other| other.port == service.port) {
-                return Err(Failure::usage(format!("port {} is given twice", service.port)));
+                return Err(Failure::usage(format!("port {} is given twice", service.port))
+                    .hint("give each forward a port of its own: `-R 2223:localhost:80`"));
             }
             if services.iter().any(|other| other.name == service.name) {
                 service.name = Name::for_port(service.port);
