@@ -99,6 +99,11 @@ fn example() -> Roads {
     }
 }
 
+/// The example as it is printed.
+pub(super) fn printed() -> String {
+    render(&example()).unwrap()
+}
+
 fn refusal(text: &str) -> String {
     parse(text).unwrap_err().to_string()
 }
