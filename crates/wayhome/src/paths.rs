@@ -64,6 +64,16 @@ pub fn expand(path: &str) -> Outcome<PathBuf> {
     }
 }
 
+/// The path from the root on, so that it means the same to whoever is told of it, in any folder.
+/// Links and `..` stay as they are.
+pub fn absolute(path: &Path) -> Outcome<PathBuf> {
+    std::path::absolute(path).map_err(|error| {
+        Failure::usage(format!("it cannot be told where `{}` lies", path.display()))
+            .because(&error)
+            .hint("go to a folder that exists, or name the file from `/` on")
+    })
+}
+
 /// Makes a folder that only its owner can open, or checks that it is one.
 pub fn private_dir(dir: &Path) -> Outcome {
     let failed = |why: &io::Error| {

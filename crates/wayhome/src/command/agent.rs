@@ -12,7 +12,7 @@ use crate::agent::control::{self, Asked};
 use crate::agent::ssh::pin::FirstContact;
 use crate::config::{Arguments, Config};
 use crate::error::{Failure, Outcome};
-use crate::{agent, report};
+use crate::{agent, paths, report};
 
 /// The daemon at home: dials out to each gateway, and keeps the road open.
 #[derive(Debug, clap::Args)]
@@ -140,7 +140,8 @@ fn run_agent(run: Run) -> Outcome<u8> {
             public: run.public,
         })?,
     };
-    runtime()?.block_on(agent::run(config, run.config, first)).map(|()| 0)
+    let file = run.config.as_deref().map(paths::absolute).transpose()?;
+    runtime()?.block_on(agent::run(config, file, first)).map(|()| 0)
 }
 
 /// The runtime of all commands: one thread. `supervise` relies on it, and a second one would cost

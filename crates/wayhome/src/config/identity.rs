@@ -47,14 +47,16 @@ fn check_file(path: &Path) -> Outcome {
         )
     })?;
     if !meta.is_file() {
-        return Err(Failure::usage(format!("the identity `{shown}` is not a file")));
+        return Err(Failure::usage(format!("the identity `{shown}` is not a file"))
+            .hint("name the private key itself: `~/.ssh/id_ed25519`"));
     }
     let me = rustix::process::geteuid();
     if !me.is_root() && meta.uid() != me.as_raw() {
         return Err(Failure::usage(format!(
             "the identity `{shown}` belongs to another user (uid {})",
             meta.uid()
-        )));
+        ))
+        .hint("run the agent as its owner, or make a key for this user"));
     }
     if meta.mode() & 0o077 != 0 {
         return Err(Failure::usage(format!(

@@ -9,6 +9,7 @@ mod finding;
 mod holding;
 mod likeness;
 mod losing;
+mod machine;
 mod ports;
 mod proving;
 mod replanning;
