@@ -106,7 +106,7 @@ pub enum Event {
     Inspected {
         /// The connection.
         conn: ConnId,
-        /// Whether the gateway acknowledged or sent anything within the last second.
+        /// Whether the gateway acknowledges anything, or sends anything that ssh reads.
         moving: bool,
     },
     /// A forward was granted, or not.
@@ -142,7 +142,7 @@ pub enum Action {
     Hold(ConnId),
     /// Send a heartbeat over the hold. Answer: `Pong`, if all is well.
     Ping(ConnId, u64),
-    /// See whether the connection moves data. Answer: `Inspected`, at once.
+    /// See whether the connection moves data. Answer: `Inspected`, within a second.
     Inspect(ConnId),
     /// Ask for a service's port. Answer: `Forwarded`.
     Forward(ConnId, usize),

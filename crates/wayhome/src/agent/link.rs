@@ -84,6 +84,8 @@ struct Hands {
 struct Conn {
     socket: PathBuf,
     pid: Option<u32>,
+    /// What is known of ssh's own connection, once it has logged in.
+    logged_in: Option<Option<Connection>>,
     /// Dropped or sent to: ssh is ended.
     close: Option<oneshot::Sender<()>>,
     hold: Option<mpsc::Sender<Request>>,
@@ -151,8 +153,10 @@ pub async fn run(begin: Beginning, mut orders: mpsc::Receiver<Order>) {
             // What a task had to say came as an event.
             Some(_) = hands.tasks.join_next() => Event::Timer,
         };
-        if let Event::Ended(id, _) = &event {
-            hands.conns.remove(id);
+        match &event {
+            Event::Connected(id) => hands.logged_in(*id),
+            Event::Ended(id, _) => drop(hands.conns.remove(id)),
+            _ => {}
         }
     }
 }
@@ -298,7 +302,8 @@ impl Hands {
         let family = self.door.as_ref().and_then(Door::family);
         let started = Master::start(&self.gateway, socket.clone(), family);
         let pid = started.as_ref().ok().and_then(Master::pid);
-        self.conns.insert(id, Conn { socket, pid, close: Some(close), hold: None });
+        self.conns
+            .insert(id, Conn { socket, pid, logged_in: None, close: Some(close), hold: None });
         let events = self.events.clone();
         self.spawn(async move {
             let cause = match started {
@@ -346,10 +351,22 @@ impl Hands {
         }
     }
 
+    /// Learns which connection is ssh's own, before any stream has one too.
+    fn logged_in(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.logged_in = Some(conn.connection());
+        }
+    }
+
     fn inspect(&mut self, id: ConnId) {
-        let connection = self.conns.get(&id).and_then(|conn| Connection::of_process(conn.pid?));
-        let moving = connection.is_some_and(|connection| connection.is_moving());
-        self.spawn(async move { Some(Event::Inspected { conn: id, moving }) });
+        let connection = self.conns.get(&id).and_then(Conn::connection);
+        self.spawn(async move {
+            let moving = match connection {
+                Some(connection) => connection.is_moving().await,
+                None => false,
+            };
+            Some(Event::Inspected { conn: id, moving })
+        });
     }
 
     /// Something about this machine's network changed: whether it concerns the way to the gateway.
@@ -366,8 +383,7 @@ impl Hands {
 
     fn conns_without_address(&self) -> Vec<ConnId> {
         let gone = |conn: &Conn| {
-            let connection = conn.pid.and_then(Connection::of_process);
-            connection.is_some_and(|connection| !connection.has_local_address())
+            conn.connection().is_some_and(|connection| !connection.has_local_address())
         };
         self.conns.iter().filter(|(_, conn)| gone(conn)).map(|(id, _)| *id).collect()
     }
@@ -408,6 +424,13 @@ impl Hands {
             }
         }
         story::tell(&self.gateway.address, |number| link.service(number), note);
+    }
+}
+
+impl Conn {
+    /// ssh's own connection to the gateway; none if it goes through a jump host.
+    fn connection(&self) -> Option<Connection> {
+        self.logged_in.unwrap_or_else(|| self.pid.and_then(Connection::of_process))
     }
 }
 

@@ -11,3 +11,4 @@ pub mod pin;
 pub mod proof;
 pub mod script;
 pub mod socket;
+mod version;

@@ -12,6 +12,7 @@ use wayhome_core::health::Cause;
 
 use super::diagnose;
 use super::mux::Mux;
+use super::version::Version;
 use crate::config::Gateway;
 use crate::secret::masked;
 use crate::supervise;
@@ -26,14 +27,12 @@ const LONGEST_LINE: u64 = 2048;
 /// How long to wait for what ssh wrote just before it ended.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// Options that make ssh fit to be supervised, whatever the person's own configuration says.
-///
-/// `IgnoreUnknown` comes first: it lets an older ssh pass over what it does not know yet.
+/// Options that make ssh fit to be supervised, whatever the person's own configuration says: ssh
+/// takes the first value that it meets. `IgnoreUnknown` is not among them, since the person's own
+/// would then count no more.
 const SUPERVISED: &[&str] = &[
-    "IgnoreUnknown=ForkAfterAuthentication,StdinNull,SessionType,KnownHostsCommand,ObscureKeystrokeTiming",
     // It stays our child, and does only what it is told over the socket.
     "ControlPersist=no",
-    "ForkAfterAuthentication=no",
     "RemoteCommand=none",
     "ClearAllForwardings=yes",
     "PermitLocalCommand=no",
@@ -42,12 +41,36 @@ const SUPERVISED: &[&str] = &[
     "Tunnel=no",
     // Nobody is there to be asked.
     "BatchMode=yes",
+    // What it says is read by `diagnose`.
     "LogLevel=INFO",
+    "VisualHostKey=no",
     // The second line behind the heartbeat, and the only one where no hold is to be had.
     "ServerAliveInterval=10",
     "ServerAliveCountMax=3",
     "TCPKeepAlive=yes",
+    // The pin alone says who the gateway is: no other file or program, no name server, not that it
+    // is reached by way of localhost. And nothing is added to it.
+    "GlobalKnownHostsFile=/dev/null",
+    "UpdateHostKeys=no",
+    "VerifyHostKeyDNS=no",
+    "NoHostAuthenticationForLocalhost=no",
+    "CheckHostIP=no",
 ];
+
+/// The same, of what not every ssh knows: with the version that brought it (OpenSSH's release
+/// notes). An older one would refuse it.
+const SUPERVISED_SINCE: &[(Version, &str)] = &[
+    (Version(8, 5), "KnownHostsCommand=none"),
+    (Version(8, 5), "LogVerbose=none"),
+    (Version(8, 7), "ForkAfterAuthentication=no"),
+    // It would end the hold, or a stream at rest.
+    (Version(9, 6), "ChannelTimeout=none"),
+];
+
+fn supervised(version: Option<Version>) -> impl Iterator<Item = &'static str> {
+    let newer = SUPERVISED_SINCE.iter().filter(move |(since, _)| version >= Some(*since));
+    SUPERVISED.iter().copied().chain(newer.map(|(_, option)| *option))
+}
 
 /// The command that connects to a gateway, without what is to be done there.
 ///
@@ -56,14 +79,10 @@ pub fn ssh(gateway: &Gateway, known_hosts: &Path) -> Command {
     let mut command = supervise::command("ssh");
     // What ssh says is read by `diagnose`, which knows it in one language.
     command.env("LC_ALL", "C");
-    for option in SUPERVISED {
+    for option in supervised(Version::of_ssh()) {
         command.arg("-o").arg(option);
     }
     command.arg("-o").arg(file_option("UserKnownHostsFile", known_hosts));
-    for option in ["GlobalKnownHostsFile=/dev/null", "UpdateHostKeys=no", "KnownHostsCommand=none"]
-    {
-        command.arg("-o").arg(option);
-    }
     if let Some(identity) = &gateway.identity {
         command.arg("-i").arg(identity).args(["-o", "IdentitiesOnly=yes"]);
     }
@@ -180,6 +199,26 @@ async fn listen(stderr: ChildStderr, said: Arc<Mutex<Vec<String>>>) {
                 lines.remove(0);
             }
             lines.push(line);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ssh_is_given_what_it_knows() {
+        let given = |version, option: &str| supervised(version).any(|given| given == option);
+        for (version, known, unknown) in [
+            (None, "BatchMode=yes", "KnownHostsCommand=none"),
+            (Some(Version(8, 4)), "VerifyHostKeyDNS=no", "LogVerbose=none"),
+            (Some(Version(8, 5)), "KnownHostsCommand=none", "ForkAfterAuthentication=no"),
+            (Some(Version(9, 2)), "ForkAfterAuthentication=no", "ChannelTimeout=none"),
+            (Some(Version(10, 0)), "ChannelTimeout=none", "IgnoreUnknown=*"),
+        ] {
+            assert!(given(version, known), "{version:?}: {known}");
+            assert!(!given(version, unknown), "{version:?}: {unknown}");
         }
     }
 }
