@@ -2,17 +2,19 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
+use wayhome_core::health::Cause;
 use wayhome_core::link::{Action, ConnId, Event, Link, Note, Plan, Session};
 use wayhome_core::service::{Bind, Service, Target};
 use wayhome_core::status::LinkStatus;
 use wayhome_core::time::Time;
 
 use super::sockets::Sockets;
+use super::ssh::diagnose::{self, Said};
 use super::ssh::hold::{self, Answer, Request};
 use super::ssh::knock::Door;
 use super::ssh::master::Master;
@@ -61,7 +63,13 @@ struct Conn {
     /// Dropped or sent to: ssh is ended.
     close: Option<oneshot::Sender<()>>,
     hold: Option<mpsc::Sender<Request>>,
+    /// What its ssh has said.
+    said: Arc<StdMutex<Said>>,
 }
+
+/// How long ssh may take to pass on why sshd refused a forward, which it writes just before it says
+/// that it was refused.
+const EXPLAINED: Duration = Duration::from_millis(50);
 
 /// Runs a link until it is told to stop.
 pub async fn run(
@@ -211,16 +219,12 @@ impl Hands {
         let family = self.door.as_ref().and_then(Door::family);
         let started = Master::start(&self.gateway, socket.clone(), family);
         let pid = started.as_ref().ok().and_then(Master::pid);
-        self.conns.insert(id, Conn { socket, pid, close: Some(close), hold: None });
+        let said = started.as_ref().map(Master::said).unwrap_or_default();
+        self.conns.insert(id, Conn { socket, pid, close: Some(close), hold: None, said });
         let events = self.events.clone();
         self.spawn(async move {
             let cause = match started {
-                Ok(master) => {
-                    let connected = async {
-                        let _ = events.send(Event::Connected(id)).await;
-                    };
-                    master.run(closed, connected).await
-                }
+                Ok(master) => master.run(closed, id, &events).await,
                 Err(cause) => cause,
             };
             Event::Ended(id, cause)
@@ -233,14 +237,19 @@ impl Hands {
         let (sender, requests) = mpsc::channel(4);
         conn.hold = Some(sender);
         let socket = conn.socket.clone();
+        let said = Arc::clone(&conn.said);
         let ports: Vec<u16> = self.services.iter().map(|service| service.port).collect();
         let events = self.events.clone();
         self.spawn(async move {
             let why = match hold::open(&socket, &ports).await {
-                Err(why) => why,
+                Err(why) => {
+                    let forced = said.lock().is_ok_and(|said| said.has_forced_command());
+                    diagnose::no_hold(&why, forced)
+                }
                 Ok(held) => {
                     let _ = events.send(Event::Held(id, held.own.clone())).await;
-                    held.serve(requests, &events, |answer| told(id, answer)).await
+                    let ended = held.serve(requests, &events, |answer| told(id, answer)).await;
+                    Cause::HoldRefused { detail: ended }
                 }
             };
             // When the connection ends its hold ends a moment before it; that is no refusal.
@@ -275,8 +284,16 @@ impl Hands {
             return;
         };
         let (socket, service) = (conn.socket.clone(), service.clone());
+        let (said, events) = (Arc::clone(&conn.said), self.events.clone());
         self.spawn(async move {
             let granted = ask_forward(&socket, &service).await;
+            if !granted {
+                tokio::time::sleep(EXPLAINED).await;
+                let why = said.lock().ok().and_then(|mut said| said.take_explanation());
+                if let Some(why) = why {
+                    let _ = events.send(Event::Explained(id, why)).await;
+                }
+            }
             Event::Forwarded(id, index, granted)
         });
     }
@@ -315,8 +332,9 @@ impl Hands {
             Note::LinkHalted(cause) => {
                 tracing::error!("{gateway}: halted: {cause}; {}", cause.remedy());
             }
-            Note::NoHold(detail) => tracing::warn!(
-                "{gateway}: this login may forward, but not run the hold ({detail}); old sessions cannot be ended, and ssh's own keepalives serve"
+            Note::NoHold(cause) => tracing::warn!(
+                "{gateway}: no hold: {cause}; {}; ssh's own keepalives serve",
+                cause.remedy()
             ),
             Note::ServiceUp { service, after } => {
                 if let Some(name) = name(service) {

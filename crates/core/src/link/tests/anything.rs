@@ -14,7 +14,8 @@ use proptest::prelude::*;
 use super::check::Check;
 use super::world::*;
 use crate::health::Cause;
-use crate::link::{Action, ConnId, Event, Holder, Link, Plan, Sighting};
+use crate::health::tests::every;
+use crate::link::{Action, ConnId, Event, Holder, Link, Plan, Sighting, Stage};
 use crate::time::Time;
 
 const SERVICES: usize = 3;
@@ -34,7 +35,7 @@ fn told() -> impl Strategy<Value = Told> {
     prop_oneof![
         6 => (any::<prop::sample::Index>(), any::<u8>())
             .prop_map(|(which, how)| Told::Answer { which, how }),
-        3 => (0u32..12, 0usize..SERVICES + 2, 0u8..12, any::<u8>())
+        3 => (0u32..12, 0usize..SERVICES + 2, 0u8..14, any::<u8>())
             .prop_map(|(conn, service, what, how)| Told::Anything { conn, service, what, how }),
         2 => Just(Told::Time),
     ]
@@ -51,14 +52,8 @@ fn pause() -> impl Strategy<Value = Duration> {
 }
 
 fn cause(how: u8) -> Cause {
-    match how % 6 {
-        0 => Cause::ConnectionLost { detail: "reset".into() },
-        1 => Cause::KeyRefused { detail: "no".into() },
-        2 => Cause::HostKeyChanged,
-        3 => Cause::TimedOut,
-        4 => Cause::ResetInKeyExchange { detail: "banned".into() },
-        _ => Cause::ConnectionRefused,
-    }
+    let every = every();
+    every[usize::from(how) % every.len()].clone()
 }
 
 fn holder(how: u8) -> Holder {
@@ -89,7 +84,7 @@ fn answer(action: &Action, how: u8) -> Option<Event> {
         Action::Dial(id) if how < 160 => Event::Connected(*id),
         Action::Dial(id) | Action::Close(id) => Event::Ended(*id, cause(how)),
         Action::Hold(id) => match how % 4 {
-            0 => Event::HoldRefused(*id, "no".into()),
+            0 => Event::HoldRefused(*id, no_hold("no")),
             1 => Event::Held(*id, None),
             _ => Event::Held(*id, Some(session(u32::from(how % 4)))),
         },
@@ -118,6 +113,8 @@ fn anything(id: ConnId, service: usize, what: u8, how: u8) -> Event {
         8 => Action::Release(id, service, session(1)),
         9 => Action::Prove(id, service),
         10 => return Event::NetworkChanged(vec![id]),
+        11 => return Event::Explained(id, cause(how)),
+        12 => return Event::Reached(id, Stage::Greeted),
         _ => return Event::Kick,
     };
     answer(&question, how).unwrap_or(Event::Timer)
@@ -218,7 +215,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         any::<bool>().prop_map(Fault::Release),
         (0..SERVICES, any::<u8>()).prop_map(|(service, how)| Fault::Port(service, how)),
         (0..SERVICES, any::<u8>()).prop_map(|(service, how)| Fault::Target(service, how)),
-        (0u32..12, 0usize..SERVICES + 2, 0u8..12, any::<u8>())
+        (0u32..12, 0usize..SERVICES + 2, 0u8..14, any::<u8>())
             .prop_map(|(conn, service, what, how)| Fault::Lie { conn, service, what, how }),
     ]
 }

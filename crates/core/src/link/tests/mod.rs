@@ -11,4 +11,5 @@ mod likeness;
 mod losing;
 mod ports;
 mod proving;
+mod retrying;
 mod world;

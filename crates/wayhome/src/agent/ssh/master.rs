@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use wayhome_core::health::Cause;
+use wayhome_core::link::{ConnId, Event};
 
-use super::diagnose;
+use super::certificate;
+use super::diagnose::{self, Said};
 use super::mux::Mux;
 use crate::config::Gateway;
 use crate::supervise;
@@ -18,8 +20,7 @@ use crate::supervise;
 /// How often to look whether ssh has made its control socket, which it does after the login.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// How much of what ssh says is kept: the cause stands in its last lines.
-const KEPT_LINES: usize = 32;
+/// Of a longer line the rest counts as the next one.
 const LONGEST_LINE: u64 = 2048;
 
 /// How long to wait for what ssh wrote just before it ended.
@@ -29,7 +30,7 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 ///
 /// `IgnoreUnknown` comes first: it lets an older ssh pass over what it does not know yet.
 const SUPERVISED: &[&str] = &[
-    "IgnoreUnknown=ForkAfterAuthentication,StdinNull,SessionType,KnownHostsCommand,ObscureKeystrokeTiming",
+    "IgnoreUnknown=ForkAfterAuthentication,StdinNull,SessionType,KnownHostsCommand,ObscureKeystrokeTiming,LogVerbose",
     // It stays our child, and does only what it is told over the socket.
     "ControlPersist=no",
     "ForkAfterAuthentication=no",
@@ -58,6 +59,7 @@ pub fn ssh(gateway: &Gateway, known_hosts: &Path) -> Command {
     for option in SUPERVISED {
         command.arg("-o").arg(option);
     }
+    command.arg("-o").arg(format!("LogVerbose={}", diagnose::MARKS));
     command.arg("-o").arg(file_option("UserKnownHostsFile", known_hosts));
     for option in ["GlobalKnownHostsFile=/dev/null", "UpdateHostKeys=no", "KnownHostsCommand=none"]
     {
@@ -92,6 +94,8 @@ pub struct Master {
     child: Child,
     stderr: ChildStderr,
     socket: PathBuf,
+    identity: Option<PathBuf>,
+    said: Arc<Mutex<Said>>,
 }
 
 impl Master {
@@ -110,7 +114,8 @@ impl Master {
         let Some(stderr) = child.stderr.take() else {
             return Err(Cause::SshFailed { detail: "its messages cannot be read".into() });
         };
-        Ok(Self { child, stderr, socket })
+        let identity = gateway.identity.clone();
+        Ok(Self { child, stderr, socket, identity, said: Arc::default() })
     }
 
     /// The process id.
@@ -118,19 +123,30 @@ impl Master {
         self.child.id()
     }
 
-    /// Waits for the end, which `close` brings about; runs `connected` once ssh has logged in.
+    /// What it has said until now, and will say.
+    pub fn said(&self) -> Arc<Mutex<Said>> {
+        Arc::clone(&self.said)
+    }
+
+    /// Waits for the end, which `close` brings about; tells how far the login of this connection
+    /// has come.
     pub async fn run(
         mut self,
         close: oneshot::Receiver<()>,
-        connected: impl Future<Output = ()>,
+        id: ConnId,
+        events: &mpsc::Sender<Event>,
     ) -> Cause {
-        let said = Arc::new(Mutex::new(Vec::new()));
-        let mut listening = tokio::spawn(listen(self.stderr, Arc::clone(&said)));
+        let said = self.said();
+        let hears = listen(self.stderr, Arc::clone(&said), id, events.clone());
+        let mut listening = tokio::spawn(hears);
+        let mut is_in = false;
         let logged_in = async {
             while !self.socket.exists() || answers(&self.socket).await.is_none() {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
-            connected.await;
+            is_in = true;
+            // The link ends before its tasks do; then nobody wants to know.
+            let _ = events.send(Event::Connected(id)).await;
             std::future::pending::<()>().await;
         };
         tokio::select! {
@@ -143,8 +159,18 @@ impl Master {
             listening.abort();
         }
         let _ = std::fs::remove_file(&self.socket);
-        let lines = said.lock().map(|lines| lines.clone()).unwrap_or_default();
-        diagnose::ended(&lines)
+        let cause = match said.lock() {
+            Ok(said) => said.ended(is_in),
+            Err(_) => Cause::SshFailed { detail: "its messages were lost".into() },
+        };
+        match (&cause, &self.identity) {
+            // A certificate out of its time is refused like any key.
+            (Cause::KeyRefused { .. }, Some(identity)) => {
+                let detail = certificate::not_valid_now(identity).await;
+                detail.map_or(cause, |detail| Cause::Clock { detail })
+            }
+            _ => cause,
+        }
     }
 }
 
@@ -152,8 +178,13 @@ async fn answers(socket: &Path) -> Option<()> {
     Mux::connect(socket).await.ok()?.check().await.ok()
 }
 
-/// Keeps the last lines that ssh writes.
-async fn listen(stderr: ChildStderr, said: Arc<Mutex<Vec<String>>>) {
+/// Takes in what ssh writes, and tells the stages of its login.
+async fn listen(
+    stderr: ChildStderr,
+    said: Arc<Mutex<Said>>,
+    id: ConnId,
+    events: mpsc::Sender<Event>,
+) {
     let mut reader = BufReader::new(stderr);
     loop {
         let mut line = Vec::new();
@@ -162,12 +193,14 @@ async fn listen(stderr: ChildStderr, said: Arc<Mutex<Vec<String>>>) {
             Ok(_) => {}
         }
         let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-        tracing::debug!(target: "ssh", "{}", line.escape_debug());
-        if let Ok(mut lines) = said.lock() {
-            if lines.len() == KEPT_LINES {
-                lines.remove(0);
-            }
-            lines.push(line);
+        if line.starts_with("debug") {
+            tracing::trace!(target: "ssh", "{}", line.escape_debug());
+        } else {
+            tracing::debug!(target: "ssh", "{}", line.escape_debug());
+        }
+        let stage = said.lock().ok().and_then(|mut said| said.hear(&line));
+        if let Some(stage) = stage {
+            let _ = events.send(Event::Reached(id, stage)).await;
         }
     }
 }
