@@ -11,6 +11,7 @@
 )]
 
 mod agent;
+mod causes;
 mod gate;
 mod gate_key;
 mod gate_shells;

@@ -231,7 +231,9 @@ fn vocabulary() -> Vec<BTreeSet<&'static str>> {
     let mut places: Vec<BTreeSet<&str>> = vec![BTreeSet::new(); 20];
     let mut note = |text: &'static str, before: usize| {
         let words = text.split(' ').enumerate().filter(|(_, word)| !word.contains('*'));
-        words.for_each(|(at, word)| drop(places[before + at].insert(word)));
+        for (at, word) in words {
+            places[before + at].insert(word);
+        }
     };
     for (pattern, _) in GREETING.iter().chain(LOGIN) {
         note(pattern, 0);
