@@ -84,6 +84,17 @@ pub struct Session {
     pub boot: String,
 }
 
+/// How far a login has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Nothing has come from the gateway's sshd.
+    Dialled,
+    /// It has greeted.
+    Greeted,
+    /// The keys are exchanged; who logs in is being asked.
+    Exchanged,
+}
+
 /// What happened. A service goes by its number, which is never used again in a link's life:
 /// [`Link::service`] says which it is.
 #[derive(Clone, Debug)]
@@ -92,6 +103,8 @@ pub enum Event {
     Timer,
     /// A knock came to its end.
     Knocked(Result<(), Cause>),
+    /// A login has come this far.
+    Reached(ConnId, Stage),
     /// ssh has logged in.
     Connected(ConnId),
     /// ssh has ended.
@@ -99,7 +112,7 @@ pub enum Event {
     /// The hold answers; and names the sshd that serves this connection, if it can.
     Held(ConnId, Option<Session>),
     /// No hold is to be had: the key may not run it, or it ended.
-    HoldRefused(ConnId, Detail),
+    HoldRefused(ConnId, Cause),
     /// A heartbeat was answered.
     Pong(ConnId, u64),
     /// Whether the connection has moved data lately.
@@ -109,6 +122,8 @@ pub enum Event {
         /// Whether the gateway acknowledges anything, or sends anything that ssh reads.
         moving: bool,
     },
+    /// Why the forward that is out will not be granted: sshd's own word, ahead of its answer.
+    Explained(ConnId, Cause),
     /// A forward was granted, or not.
     Forwarded(ConnId, usize, bool),
     /// Who holds a service's port.
@@ -183,8 +198,8 @@ pub enum Note {
     LinkDown(Cause),
     /// The link waits for a person.
     LinkHalted(Cause),
-    /// The gateway lets the agent forward, and nothing else.
-    NoHold(Detail),
+    /// The gateway lets the agent forward, and nothing else, for this reason.
+    NoHold(Cause),
     /// A service was proven after it had not been.
     ServiceUp {
         /// Which.
@@ -330,6 +345,7 @@ impl Link {
                 .map(|span| span.as_secs_f64() * 1000.0),
             reconnects: self.reconnects,
             hold: conn.is_some_and(Conn::is_held),
+            no_hold: conn.and_then(|conn| conn.no_hold.as_ref()).map(Finding::from),
             services: self.offered().map(|(_, road)| road.status(now)).collect(),
         }
     }
@@ -367,9 +383,10 @@ impl Link {
             // Whatever is still under way while draining is only waited for.
             _ if self.life != Life::Running => {}
             Event::Knocked(result) => self.knocked(result, now, out),
+            Event::Reached(id, stage) => self.reached(id, stage),
             Event::Connected(id) => self.connected(id, now, out),
             Event::Held(id, session) => self.held(id, session, now, out),
-            Event::HoldRefused(id, detail) => self.hold_refused(id, detail, now, out),
+            Event::HoldRefused(id, cause) => self.hold_refused(id, cause, now, out),
             Event::Pong(id, sequence) => self.pong(id, sequence, now, out),
             Event::Inspected { conn, moving } => self.inspected(conn, moving, now, out),
             Event::NetworkChanged(lost) => self.network_changed(&lost, now, out),
@@ -378,6 +395,11 @@ impl Link {
             Event::Withdrawn(id, service) => {
                 if self.finish(id, service, |op| *op == Op::Withdraw).is_some() {
                     self.roads.remove(&service);
+                }
+            }
+            Event::Explained(id, cause) => {
+                if let Some(conn) = self.serving.as_mut().filter(|conn| conn.id == id) {
+                    conn.explained = Some(cause);
                 }
             }
             Event::Forwarded(id, service, granted) => {

@@ -321,6 +321,7 @@ impl Link {
         out: &mut Vec<Action>,
     ) {
         let bare = self.serving.as_ref().is_none_or(|conn| conn.hold == Hold::Bare);
+        let explained = self.serving.as_mut().and_then(Conn::take_explanation);
         let Some(road) = self.roads.get_mut(&service) else { return };
         if granted {
             road.last_chance = None;
@@ -330,6 +331,9 @@ impl Link {
             road.step = Step::Open { at: now };
             road.show(now);
             return;
+        }
+        if let Some(cause) = explained {
+            return self.trouble(service, cause, now, out);
         }
         match road.last_chance.take() {
             // Nobody holds it, and still it is refused: that is policy.

@@ -2,21 +2,23 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
+use wayhome_core::health::Cause;
 use wayhome_core::link::{Action, ConnId, Event, Link, Note, Plan, Session};
 use wayhome_core::service::Service;
 use wayhome_core::status::LinkStatus;
 use wayhome_core::time::Time;
 
 use super::sockets::Sockets;
+use super::ssh::diagnose::{self, Said};
 use super::ssh::forward;
 use super::ssh::hold::{self, Answer, Request};
 use super::ssh::knock::Door;
-use super::ssh::master::Master;
+use super::ssh::master::{Master, Progress, STAGES};
 use super::ssh::pin::{self, FirstContact};
 use super::ssh::proof::Expected;
 use super::ssh::socket::Connection;
@@ -89,7 +91,13 @@ struct Conn {
     /// Dropped or sent to: ssh is ended.
     close: Option<oneshot::Sender<()>>,
     hold: Option<mpsc::Sender<Request>>,
+    /// What its ssh has said.
+    said: Arc<StdMutex<Said>>,
 }
+
+/// How long ssh may take to pass on why sshd refused a forward, which it writes just before it says
+/// that it was refused.
+const EXPLAINED: Duration = Duration::from_millis(50);
 
 /// Runs a link until it is told to stop.
 pub async fn run(begin: Beginning, mut orders: mpsc::Receiver<Order>) {
@@ -302,16 +310,24 @@ impl Hands {
         let family = self.door.as_ref().and_then(Door::family);
         let started = Master::start(&self.gateway, socket.clone(), family);
         let pid = started.as_ref().ok().and_then(Master::pid);
-        self.conns
-            .insert(id, Conn { socket, pid, logged_in: None, close: Some(close), hold: None });
+        let said = started.as_ref().map(Master::said).unwrap_or_default();
+        let conn = Conn { socket, pid, logged_in: None, close: Some(close), hold: None, said };
+        self.conns.insert(id, conn);
         let events = self.events.clone();
         self.spawn(async move {
             let cause = match started {
                 Ok(master) => {
-                    let connected = async {
-                        let _ = events.send(Event::Connected(id)).await;
+                    let (teller, mut told) = mpsc::channel(STAGES);
+                    let pass_on = async {
+                        while let Some(progress) = told.recv().await {
+                            let event = match progress {
+                                Progress::Reached(stage) => Event::Reached(id, stage),
+                                Progress::LoggedIn => Event::Connected(id),
+                            };
+                            let _ = events.send(event).await;
+                        }
                     };
-                    master.run(closed, connected).await
+                    tokio::join!(master.run_and_tell(closed, teller), pass_on).0
                 }
                 Err(cause) => cause,
             };
@@ -326,14 +342,18 @@ impl Hands {
         let (sender, requests) = mpsc::channel(4);
         conn.hold = Some(sender);
         let socket = conn.socket.clone();
+        let said = Arc::clone(&conn.said);
         let events = self.events.clone();
         self.tasks.spawn(async move {
             let why = match hold::open(&socket, &ports).await {
-                Err(why) => why,
+                Err(why) => {
+                    let forced = said.lock().is_ok_and(|said| said.has_forced_command());
+                    diagnose::no_hold(&why, forced)
+                }
                 Ok(held) => {
                     let _ = events.send(Event::Held(id, held.own.clone())).await;
                     match held.serve(requests, &events, |answer| told(id, answer)).await {
-                        Some(why) => why,
+                        Some(detail) => Cause::HoldRefused { detail },
                         None => return,
                     }
                 }
@@ -391,8 +411,16 @@ impl Hands {
     fn forward(&mut self, id: ConnId, number: usize, service: Service) {
         let Some(conn) = self.conns.get(&id) else { return };
         let socket = conn.socket.clone();
+        let (said, events) = (Arc::clone(&conn.said), self.events.clone());
         self.spawn(async move {
             let granted = forward::open(&socket, &service).await?;
+            if !granted {
+                tokio::time::sleep(EXPLAINED).await;
+                let why = said.lock().ok().and_then(|mut said| said.take_explanation());
+                if let Some(why) = why {
+                    let _ = events.send(Event::Explained(id, why)).await;
+                }
+            }
             Some(Event::Forwarded(id, number, granted))
         });
     }

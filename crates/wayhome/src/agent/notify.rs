@@ -182,6 +182,7 @@ mod tests {
             round_trip_ms: None,
             reconnects: 0,
             hold: true,
+            no_hold: None,
             services,
         }
     }

@@ -125,6 +125,9 @@ fn write_link(out: &mut String, link: &LinkStatus) {
         out.push_str(&report::paragraph(MARGIN, MARGIN.len(), &finding.text));
         out.push_str(&report::paragraph(MARGIN, MARGIN.len(), &finding.remedy));
     }
+    if let Some(finding) = &link.no_hold {
+        let _ = writeln!(out, "    no hold: {}\n    {}", finding.text, finding.remedy);
+    }
     let name_width = link.services.iter().map(|s| s.service.name.as_str().len()).max().unwrap_or(0);
     let targets = link.services.iter().map(|s| s.service.target.to_string().len());
     let target_width = targets.max().unwrap_or(0);

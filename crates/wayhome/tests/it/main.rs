@@ -11,6 +11,7 @@
 )]
 
 mod agent;
+mod causes;
 mod cli;
 mod gate;
 mod gate_key;

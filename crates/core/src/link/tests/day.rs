@@ -141,7 +141,7 @@ fn befall(world: &mut World, fault: Fault, dice: &mut Dice) -> Duration {
         }
         Fault::HoldKilled => {
             let id = world.serving();
-            world.tell(Event::HoldRefused(id, "it ended".into()));
+            world.tell(Event::HoldRefused(id, no_hold("it ended")));
             work
         }
         Fault::Unrecorded => {

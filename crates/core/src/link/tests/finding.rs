@@ -211,7 +211,7 @@ fn what_is_told_twice_changes_nothing() {
         panic!()
     };
     home.tell(Event::Held(id, None));
-    home.tell(Event::HoldRefused(id, "too early".into()));
+    home.tell(Event::HoldRefused(id, no_hold("too early")));
     home.until(secs(1), |home| home.count(|action| matches!(action, Action::Hold(_))) == 1);
     home.tell(Event::Connected(id));
     home.until(secs(1), World::is_all_up);
@@ -285,4 +285,28 @@ fn a_network_that_flutters_does_not_hammer_a_gateway_that_turns_us_away() {
     }
     let dials = world.count(is_dial);
     assert!(dials <= 600 / 10 + 600 / 15, "{dials} logins in ten minutes");
+}
+
+#[test]
+fn a_key_exchange_that_hangs_is_told_apart_from_a_slow_login_and_from_a_cut() {
+    let told = |home: &World, kind| {
+        let is = |note: &Note| matches!(note, Note::LinkDown(cause) if cause.kind() == kind);
+        home.notes().iter().any(is)
+    };
+    let mut home = World::new(1);
+    home.login = Login::HangsInKeyExchange;
+    // The first time it may have been a cut that began in the middle of a login.
+    home.run(secs(5));
+    assert!(home.notes().is_empty(), "{:?}", home.notes());
+    home.run(secs(10));
+    assert_eq!(home.cause(), Some(Cause::KeyExchangeHangs));
+    home.run(secs(300));
+    assert!(told(&home, "key-exchange-hangs") && !told(&home, "login-timed-out"));
+    home.login = Login::Granted;
+    home.until(secs(60), World::is_all_up);
+
+    let mut home = World::new(1);
+    home.login = Login::Hangs;
+    home.run(secs(300));
+    assert!(told(&home, "login-timed-out") && !told(&home, "key-exchange-hangs"));
 }

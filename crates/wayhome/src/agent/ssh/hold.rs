@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -16,13 +17,17 @@ use tokio::sync::mpsc;
 use wayhome_core::health::Detail;
 use wayhome_core::link::{Event, Holder, Session};
 
-use super::mux::{Mux, Opened};
+use super::diagnose::NoHold;
+use super::mux::{Mux, MuxError, Opened};
 use super::script;
 
 /// A line of the hold is far shorter. What comes before the greeting (an account's start files may
 /// print anything) is passed over, up to a bound.
 const LONGEST_LINE: u64 = 4096;
 const MOST_NOISE: usize = 1000;
+
+/// How long to wait for what a session wrote just before it ended.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// What the agent asks of the hold.
 #[derive(Clone, Debug)]
@@ -57,36 +62,60 @@ pub struct Held {
 }
 
 /// Opens the hold over a master's control socket.
-pub async fn open(socket: &Path, ports: &[u16]) -> Result<Held, Detail> {
-    let failed = |error: &dyn std::fmt::Display| Detail::new(&error.to_string());
-    let (ours, theirs) = StdUnixStream::pair().map_err(|e| failed(&e))?;
-    ours.set_nonblocking(true).map_err(|e| failed(&e))?;
-    let theirs = OwnedFd::from(theirs);
-    let null: OwnedFd =
-        std::fs::OpenOptions::new().write(true).open("/dev/null").map_err(|e| failed(&e))?.into();
+pub async fn open(socket: &Path, ports: &[u16]) -> Result<Held, NoHold> {
+    let failed = |error: &dyn std::fmt::Display| NoHold::Failed(Detail::new(&error.to_string()));
+    let refused = |error: MuxError| match error {
+        MuxError::Refused(why) => NoHold::Refused(why),
+        other => failed(&other),
+    };
+    let (ours, theirs) = pair().map_err(|e| failed(&e))?;
+    // What the hold itself has to say comes by the other way; this one explains why there is none.
+    let (complaints, complains) = pair().map_err(|e| failed(&e))?;
     let mux = Mux::connect(socket).await.map_err(|e| failed(&e))?;
-    let stdio = [theirs.as_fd(), theirs.as_fd(), null.as_fd()];
-    let session = mux.session(&script::command(ports), stdio).await.map_err(|e| failed(&e))?;
-    // Only ssh may hold this end now, or we would never see it close.
-    drop(theirs);
+    let stdio = [theirs.as_fd(), theirs.as_fd(), complains.as_fd()];
+    let session = mux.session(&script::command(ports), stdio).await.map_err(refused)?;
+    // Only ssh may hold these ends now, or we would never see them close.
+    drop((theirs, complains));
     let (reader, mut writer) = UnixStream::from_std(ours).map_err(|e| failed(&e))?.into_split();
     let mut reader = Lines { reader: BufReader::new(reader), begun: Vec::new() };
     let hello = format!("{}{}\n", script::HOLD, script::END);
-    writer.write_all(hello.as_bytes()).await.map_err(|e| failed(&e))?;
+    // A forced command may have ended by now, and has the last word then.
+    let _ = writer.write_all(hello.as_bytes()).await;
     let mut last = String::new();
     for _ in 0..MOST_NOISE {
-        match reader.next().await.map_err(|e| failed(&e))? {
-            Some(text) => {
+        match reader.next().await {
+            Ok(Some(text)) => {
                 if let Some(greeting) = text.strip_prefix("wayhome-hold 1 ") {
                     return Ok(Held { reader, writer, _session: session, own: own(greeting) });
                 }
                 last = text;
             }
-            None => break,
+            Ok(None) | Err(_) => break,
         }
     }
-    let said = if last.is_empty() { "the session ended at once" } else { &last };
-    Err(Detail::new(said))
+    Err(NoHold::Ended(last_words(last, complaints).await))
+}
+
+fn pair() -> io::Result<(StdUnixStream, OwnedFd)> {
+    let (ours, theirs) = StdUnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    Ok((ours, theirs.into()))
+}
+
+/// The last line of a session's output, and what it wrote to its standard error.
+async fn last_words(last: String, complaints: StdUnixStream) -> String {
+    let mut said = last.into_bytes();
+    if let Ok(complaints) = UnixStream::from_std(complaints) {
+        said.push(b'\n');
+        // It has ended; what it left running may hold this end for long.
+        let all = complaints.take(LONGEST_LINE);
+        let read = async {
+            tokio::pin!(all);
+            all.read_to_end(&mut said).await
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, read).await;
+    }
+    String::from_utf8_lossy(&said).trim().to_owned()
 }
 
 impl Held {

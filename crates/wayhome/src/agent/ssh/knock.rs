@@ -114,7 +114,11 @@ impl Door {
         let patience = if known.is_empty() { RESOLVE_FIRST } else { RESOLVE };
         let found = match timeout(patience, lookup_host((self.host.as_str(), self.port))).await {
             Ok(found) => found.map(Iterator::collect::<Vec<_>>),
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the resolver does not answer")),
+            Err(_) if known.is_empty() => {
+                let detail = Detail::new(&format!("no answer within {} s", patience.as_secs()));
+                return Err(Cause::ResolverDown { detail });
+            }
+            Err(_) => return Ok(known),
         };
         match found {
             Ok(found) if !found.is_empty() => {
@@ -124,8 +128,8 @@ impl Door {
                 Ok(found)
             }
             _ if !known.is_empty() => Ok(known),
-            Ok(_) => Err(Cause::NameUnresolved { detail: Detail::new("no address") }),
-            Err(error) => Err(Cause::NameUnresolved { detail: Detail::new(&error.to_string()) }),
+            Ok(_) => Err(Cause::NameUnknown { detail: Detail::new("no address") }),
+            Err(error) => Err(diagnose::resolve_error(&error)),
         }
     }
 }

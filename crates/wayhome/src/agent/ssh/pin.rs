@@ -14,7 +14,8 @@ use wayhome_core::health::Cause;
 use wayhome_core::host_key::HostKey;
 use wayhome_core::known_hosts::{KnownHost, known_hosts_name};
 
-use super::{diagnose, master, proof};
+use super::diagnose::Said;
+use super::{master, proof};
 use crate::config::Gateway;
 use crate::error::{Failure, Outcome};
 use crate::paths;
@@ -194,8 +195,11 @@ pub async fn fetch(gateway: &Gateway) -> Outcome<Result<HostKey, Cause>> {
     let key = text.lines().find_map(|line| KnownHost::parse_line(line).ok()?);
     Ok(key.map(|known| known.key).ok_or_else(|| {
         let said = String::from_utf8_lossy(&output.stderr);
-        let lines: Vec<String> = said.lines().map(str::to_owned).collect();
-        diagnose::ended(&lines)
+        let mut heard = Said::default();
+        for line in said.lines() {
+            heard.hear(line.trim_end());
+        }
+        heard.ended(false)
     }))
 }
 

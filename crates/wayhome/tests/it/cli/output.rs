@@ -21,6 +21,7 @@ fn link(gateway: &str, state: LinkState, services: Vec<ServiceStatus>) -> LinkSt
         retry_in_ms: None,
         round_trip_ms: up.then_some(20.4),
         reconnects: 2,
+        no_hold: None,
         hold: up,
         services,
     }
