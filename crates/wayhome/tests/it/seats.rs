@@ -204,12 +204,22 @@ pub struct Agent<'a> {
 
 impl<'a> Agent<'a> {
     pub fn run(machine: &'a Machine, arguments: &[&str]) -> Self {
+        Self::start(machine, machine.command(env!("CARGO_BIN_EXE_wayhome")), arguments)
+    }
+
+    /// Runs it where nobody can be asked, also if the tests themselves run in a terminal.
+    pub fn without_terminal(machine: &'a Machine, arguments: &[&str]) -> Self {
+        let mut command = machine.command("setsid");
+        command.arg("--wait").arg(env!("CARGO_BIN_EXE_wayhome"));
+        Self::start(machine, command, arguments)
+    }
+
+    fn start(machine: &'a Machine, mut command: Command, arguments: &[&str]) -> Self {
         let log = machine.file("/tmp/agent.log");
         let stderr = fs::File::options().create(true).append(true).open(&log).unwrap();
-        let mut all = vec!["-v", "agent", "run"];
-        all.extend(arguments);
-        let child = wayhome(machine, &all).stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
-        Self { machine, child, log }
+        command.args(["-v", "agent", "run"]).args(arguments).env("NO_COLOR", "1");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+        Self { machine, child: command.spawn().unwrap(), log }
     }
 
     pub fn log(&self) -> String {
