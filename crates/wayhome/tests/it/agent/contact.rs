@@ -5,7 +5,7 @@ use std::fs;
 
 use wayhome_core::status::LinkState;
 use wayhome_lab::net::GATEWAY;
-use wayhome_lab::{assert_eventually, needs_lab};
+use wayhome_lab::{Sshd, assert_eventually, needs_lab};
 
 use crate::seats::{Agent, Login, SOON, Seats, output, wayhome};
 
@@ -113,6 +113,34 @@ fn what_known_hosts_files_say_of_a_gateway_counts_also_when_they_are_hashed() {
     assert_eventually!(halted(), within = SOON, "{}", agent.log());
     assert_eq!(agent.link().cause.unwrap().cause.kind(), "host-key-changed");
     assert_eq!(fs::read_to_string(home.file(pins)).unwrap(), pinned);
+}
+
+#[test]
+fn a_gateway_that_cannot_be_pinned_is_no_other_ones_affair() {
+    needs_lab!();
+    let seats = Seats::start(Login::Root);
+    let home = seats.lab.home();
+    let second = Sshd::builder(&seats.openssh).port(24).listen("0.0.0.0");
+    let _second = second.start(seats.lab.gateway()).unwrap();
+    let config = format!(
+        "[[gateway]]\naddress = \"ssh://root@{GATEWAY}:24\"\nidentity = \"key\"\n\
+         [[gateway]]\naddress = \"ssh://root@{GATEWAY}\"\nidentity = \"key\"\n\
+         [[service]]\ntarget = \"localhost:22\"\nport = 2222\n"
+    );
+    fs::write(home.file("/tmp/agent.toml"), config).unwrap();
+    home.sh("mkdir -p /var/lib/wayhome").unwrap();
+    let pin = format!("{GATEWAY} {}\n", seats.gateway_key());
+    fs::write(home.file("/var/lib/wayhome/known_hosts"), &pin).unwrap();
+    let agent = Agent::without_terminal(home, &["--config", "/tmp/agent.toml"]);
+    let both = || {
+        let links = agent.snapshot().links;
+        let cause = links[0].cause.as_ref().map(|finding| finding.cause.kind());
+        (links[0].state, cause, links[1].state)
+    };
+    let wanted = (LinkState::Halted, Some("host-key-unknown"), LinkState::Up);
+    assert_eventually!(both() == wanted, within = SOON, "{:?}: {}", both(), agent.log());
+    assert!(agent.log().contains(":24` is new: its host key is not pinned"), "{}", agent.log());
+    assert_eq!(fs::read_to_string(home.file("/var/lib/wayhome/known_hosts")).unwrap(), pin);
 }
 
 #[test]
