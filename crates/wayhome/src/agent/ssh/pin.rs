@@ -92,7 +92,7 @@ pub async fn ensure(gateway: &Gateway, first: FirstContact) -> Outcome<Pinned> {
     if let Some(dir) = file.parent() {
         paths::private_dir_if_missing(dir)?;
     }
-    paths::write_private(file, text.as_bytes()).map_err(|error| {
+    paths::rewrite(file, text.as_bytes()).map_err(|error| {
         Failure::new(format!("the pin cannot be written to `{}`", file.display())).because(&error)
     })?;
     Ok(Pinned::Now(fingerprint, trusted))
