@@ -3,6 +3,7 @@
 
 mod contact;
 mod neighbours;
+mod places;
 mod recovery;
 mod reload;
 mod road;

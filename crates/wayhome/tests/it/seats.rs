@@ -204,22 +204,39 @@ pub struct Agent<'a> {
 
 impl<'a> Agent<'a> {
     pub fn run(machine: &'a Machine, arguments: &[&str]) -> Self {
-        Self::start(machine, machine.command(env!("CARGO_BIN_EXE_wayhome")), arguments)
+        let program = machine.command(env!("CARGO_BIN_EXE_wayhome"));
+        Self::start(machine, program, arguments, |_| {})
+    }
+
+    /// The same, with what else its process shall be given.
+    pub fn run_with(
+        machine: &'a Machine,
+        arguments: &[&str],
+        given: impl FnOnce(&mut Command),
+    ) -> Self {
+        let program = machine.command(env!("CARGO_BIN_EXE_wayhome"));
+        Self::start(machine, program, arguments, given)
     }
 
     /// Runs it where nobody can be asked, also if the tests themselves run in a terminal.
     pub fn without_terminal(machine: &'a Machine, arguments: &[&str]) -> Self {
         let mut command = machine.command("setsid");
         command.arg("--wait").arg(env!("CARGO_BIN_EXE_wayhome"));
-        Self::start(machine, command, arguments)
+        Self::start(machine, command, arguments, |_| {})
     }
 
-    fn start(machine: &'a Machine, mut command: Command, arguments: &[&str]) -> Self {
+    fn start(
+        machine: &'a Machine,
+        mut command: Command,
+        arguments: &[&str],
+        given: impl FnOnce(&mut Command),
+    ) -> Self {
         let log = machine.file("/tmp/agent.log");
         let stderr = fs::File::options().create(true).append(true).open(&log).unwrap();
         command.args(["-v", "agent", "run"]).args(arguments).env("NO_COLOR", "1");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
-        Self { machine, child: command.spawn().unwrap(), log }
+        given(command.stdin(Stdio::null()));
+        let child = command.stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
+        Self { machine, child, log }
     }
 
     pub fn log(&self) -> String {

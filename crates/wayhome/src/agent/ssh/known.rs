@@ -5,13 +5,12 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use wayhome_core::host_key::HostKey;
 use wayhome_core::known_hosts::{KnownHost, Marker};
 
 use crate::error::{Failure, Outcome};
-use crate::supervise;
 
 /// A line about a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +39,8 @@ pub enum Word<'a> {
 }
 
 /// The lines of a file about a server, by the name under which ssh looks it up. A file that does not
-/// exist says nothing.
-pub async fn find(file: &Path, name: &str) -> Outcome<Vec<Known>> {
+/// exist says nothing. It takes some milliseconds, in which the caller waits.
+pub fn find(file: &Path, name: &str) -> Outcome<Vec<Known>> {
     match fs::File::open(file) {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -51,9 +50,10 @@ pub async fn find(file: &Path, name: &str) -> Outcome<Vec<Known>> {
                 .hint("let the agent's user read it"));
         }
     }
-    let mut command = supervise::command("ssh-keygen");
-    command.args(["-F", name, "-f"]).arg(file).env("LC_ALL", "C").stderr(Stdio::null());
-    let output = command.output().await.map_err(|error| {
+    let mut command = Command::new("ssh-keygen");
+    command.args(["-F", name, "-f"]).arg(file).env("LC_ALL", "C");
+    command.stdin(Stdio::null()).stderr(Stdio::null());
+    let output = command.output().map_err(|error| {
         Failure::new("`ssh-keygen` cannot be run")
             .because(&error)
             .hint("install OpenSSH's client (Debian: `openssh-client`)")
@@ -125,13 +125,13 @@ mod tests {
         assert_eq!(word_on(&key(ONE), &[]), Word::New);
     }
 
-    #[tokio::test]
-    async fn finds_hashed_names_and_patterns() {
+    #[test]
+    fn finds_hashed_names_and_patterns() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("known_hosts");
-        assert_eq!(find(&file, "gw.example.org").await.unwrap(), []);
+        assert_eq!(find(&file, "gw.example.org").unwrap(), []);
         fs::write(&file, format!("# mine\n[gw.example.org]:2200 {ONE}\n")).unwrap();
-        let hashed = std::process::Command::new("ssh-keygen")
+        let hashed = Command::new("ssh-keygen")
             .args(["-q", "-H", "-f"])
             .arg(&file)
             .stderr(Stdio::null())
@@ -140,11 +140,11 @@ mod tests {
         let text = fs::read_to_string(&file).unwrap();
         assert!(!text.contains("gw.example.org"), "{text}");
         fs::write(&file, text + &format!("*.example.org,!gw.example.org {TWO}\n")).unwrap();
-        let found = find(&file, "[gw.example.org]:2200").await.unwrap();
+        let found = find(&file, "[gw.example.org]:2200").unwrap();
         assert_eq!(found.iter().map(|known| known.line).collect::<Vec<_>>(), [2]);
         assert_eq!(found[0].key, key(ONE));
-        let found = find(&file, "other.example.org").await.unwrap();
+        let found = find(&file, "other.example.org").unwrap();
         assert_eq!(found.iter().map(|known| known.line).collect::<Vec<_>>(), [3]);
-        assert_eq!(find(&file, "gw.example.org").await.unwrap(), []);
+        assert_eq!(find(&file, "gw.example.org").unwrap(), []);
     }
 }

@@ -200,7 +200,8 @@ fn status_without_an_agent_cannot_tell() {
     agent.kill_9();
     let (code, _, error) = output(&mut wayhome(home, &["status"]));
     assert_eq!(code, 2, "{error}");
-    assert!(error.contains("does not answer"), "{error}");
+    assert!(error.contains("`home-ubuntu` has ended without a word"), "{error}");
+    assert!(error.contains("no agent of yours runs"), "{error}");
 }
 
 #[test]
