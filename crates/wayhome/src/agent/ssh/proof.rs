@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -30,8 +30,8 @@ const DEADLINE: Duration = Duration::from_secs(4);
 /// How long the target may take when it is asked directly, without a gateway in between.
 const DIRECT: Duration = Duration::from_secs(2);
 
-/// How long a connection must stay open to count as held: a refusal by the target comes within a
-/// round trip.
+/// How long a connection must stay open to count as held, at least. A refusal by the target comes
+/// one round trip after the port took the connection; see `held`.
 const HELD: Duration = Duration::from_millis(300);
 
 /// The types that sshd may have, in the order in which they are asked for. One is enough.
@@ -47,11 +47,7 @@ impl Expected {
     /// What answers behind a service's port, and what should.
     pub async fn prove(&mut self, socket: &Path, service: &Service) -> (Sighting, Vec<HostKey>) {
         if service.proof != ProofKind::Ssh {
-            let sighting = match timeout(DEADLINE, speak(socket, service)).await {
-                Ok(sighting) => sighting,
-                Err(_) => Sighting::Silent,
-            };
-            return (sighting, Vec::new());
+            return (speak(socket, service).await, Vec::new());
         }
         if self.keys.is_empty() {
             self.keys = read_target(&service.target, false).await;
@@ -161,28 +157,46 @@ async fn speak(socket: &Path, service: &Service) -> Sighting {
 }
 
 async fn try_speak(socket: &Path, service: &Service) -> Result<Sighting, ProofError> {
-    let (mut stream, _opened) = open_stream(socket, service.port).await?;
+    let asked = Instant::now();
+    let Ok(opened) = timeout(DEADLINE, open_stream(socket, service.port)).await else {
+        return Ok(Sighting::Silent);
+    };
+    let (mut stream, _opened) = opened?;
     let hello = match service.proof {
         ProofKind::Http => HTTP_HELLO,
         ProofKind::Tls => TLS_HELLO,
         ProofKind::Hold | ProofKind::Ssh => {
             let mut byte = [0];
-            return Ok(match timeout(HELD, stream.read(&mut byte)).await {
+            return Ok(match timeout(held(asked.elapsed()), stream.read(&mut byte)).await {
                 Ok(Ok(0) | Err(_)) => Sighting::Refused,
                 // A server that speaks first is as good as one that waits.
                 Ok(Ok(_)) | Err(_) => Sighting::Answer,
             });
         }
     };
-    stream.write_all(hello).await?;
-    let mut answer = vec![0; 16];
-    let read = stream.read(&mut answer).await?;
-    answer.truncate(read);
-    Ok(match read {
+    let greeted = timeout(DEADLINE, greet(&mut stream, hello)).await;
+    let Ok(answer) = greeted else { return Ok(Sighting::Silent) };
+    let answer = answer?;
+    Ok(match answer.len() {
         0 => Sighting::Refused,
         _ if is_answer(service.proof, &answer) => Sighting::Answer,
         _ => Sighting::Wrong(Detail::new(&format!("it began with `{}`", answer.escape_ascii()))),
     })
+}
+
+/// How long to wait whether a connection stays open, of which opening it took this long: that was a
+/// round trip, as the refusal will be, which may be a slower one.
+fn held(opening: Duration) -> Duration {
+    HELD + opening * 3
+}
+
+/// Says hello, and gives the beginning of the answer.
+async fn greet(stream: &mut UnixStream, hello: &[u8]) -> io::Result<Vec<u8>> {
+    stream.write_all(hello).await?;
+    let mut answer = vec![0; 16];
+    let read = stream.read(&mut answer).await?;
+    answer.truncate(read);
+    Ok(answer)
 }
 
 /// A stream from here to a port of the gateway's loopback.
