@@ -4,8 +4,12 @@
 //! sshd has one too. `ssh-keyscan` is given a port of its own on our loopback, and the one connection
 //! that it makes there is handed to ssh as it is, which joins it to the service's port at the
 //! gateway. The same program reads the target directly, at home, for the key to be expected.
+//!
+//! A public port is reached by an address that its loopback does not have: sshd says "ok" and listens
+//! on loopback alone where it has `GatewayPorts no`.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -19,7 +23,7 @@ use wayhome_core::health::Detail;
 use wayhome_core::host_key::HostKey;
 use wayhome_core::known_hosts::KnownHost;
 use wayhome_core::link::Sighting;
-use wayhome_core::service::{ProofKind, Service, Target};
+use wayhome_core::service::{Bind, ProofKind, Service, Target};
 
 use super::mux::{Mux, MuxError, Opened};
 use crate::supervise;
@@ -44,16 +48,44 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// What answers behind a service's port, and what should.
-    pub async fn prove(&mut self, socket: &Path, service: &Service) -> (Sighting, Vec<HostKey>) {
+    /// What answers behind a service's port, and what should. `gateway` is where ssh reaches the
+    /// gateway.
+    pub async fn prove(
+        &mut self,
+        socket: &Path,
+        service: &Service,
+        gateway: Option<IpAddr>,
+    ) -> (Sighting, Vec<HostKey>) {
+        let mut seen = (Sighting::Refused, Vec::new());
+        for door in doors(&service.bind, gateway) {
+            seen = self.prove_at(socket, &door, service).await;
+            if seen.0 != Sighting::Refused {
+                return seen;
+            }
+        }
+        if service.bind != Bind::Loopback {
+            let (sighting, keys) = self.prove_at(socket, LOOPBACK, service).await;
+            if matches!(sighting, Sighting::HostKey { .. } | Sighting::Answer) {
+                return (Sighting::OnLoopback(sighting.into()), keys);
+            }
+        }
+        seen
+    }
+
+    async fn prove_at(
+        &mut self,
+        socket: &Path,
+        door: &str,
+        service: &Service,
+    ) -> (Sighting, Vec<HostKey>) {
         if service.proof != ProofKind::Ssh {
-            return (speak(socket, service).await, Vec::new());
+            return (speak(socket, door, service).await, Vec::new());
         }
         if self.keys.is_empty() {
             self.keys = read_target(&service.target, false).await;
         }
         let first = self.keys.first().map(|key| scan_type(key.algorithm().as_str()));
-        let sighting = scan_through(socket, service.port, first.unwrap_or("ed25519")).await;
+        let sighting = scan_through(socket, (door, service.port), first.unwrap_or("ed25519")).await;
         if let Sighting::HostKey { key, .. } = &sighting
             && !self.keys.contains(key)
         {
@@ -61,6 +93,27 @@ impl Expected {
             self.keys = read_target(&service.target, false).await;
         }
         (sighting, self.keys.clone())
+    }
+}
+
+const LOOPBACK: &str = "127.0.0.1";
+
+/// By which addresses a port is reached at the gateway: the first that takes a connection will do.
+fn doors(bind: &Bind, gateway: Option<IpAddr>) -> Vec<String> {
+    match bind {
+        Bind::Loopback => vec![LOOPBACK.to_owned()],
+        // All of 127.0.0.0/8 is Linux's own; another gateway has at least the address that we know,
+        // unless that is translated on the way.
+        Bind::Public(address) if matches!(address.as_str(), "*" | "0.0.0.0") => {
+            let known = gateway.filter(|ip| !ip.is_loopback()).map(|ip| ip.to_string());
+            std::iter::once("127.0.0.2".to_owned()).chain(known).collect()
+        }
+        // There is no second one for IPv6.
+        Bind::Public(address) if address == "::" => {
+            let known = gateway.filter(|ip| ip.is_ipv6() && !ip.is_loopback());
+            vec![known.map_or_else(|| "::1".to_owned(), |ip| ip.to_string())]
+        }
+        Bind::Public(address) => vec![address.clone()],
     }
 }
 
@@ -98,8 +151,8 @@ async fn scan_target(host: &str, port: u16, kind: &str) -> io::Result<Output> {
 }
 
 /// Reads a host key through a service's port at the gateway.
-async fn scan_through(socket: &Path, port: u16, kind: &str) -> Sighting {
-    match timeout(DEADLINE, try_scan(socket, port, kind)).await {
+async fn scan_through(socket: &Path, door: (&str, u16), kind: &str) -> Sighting {
+    match timeout(DEADLINE, try_scan(socket, door, kind)).await {
         Ok(Ok(sighting)) => sighting,
         Ok(Err(ProofError::Refused)) => Sighting::Refused,
         Ok(Err(ProofError::Failed(why))) => Sighting::Wrong(why),
@@ -128,10 +181,10 @@ impl From<MuxError> for ProofError {
     }
 }
 
-async fn try_scan(socket: &Path, port: u16, kind: &str) -> Result<Sighting, ProofError> {
+async fn try_scan(socket: &Path, door: (&str, u16), kind: &str) -> Result<Sighting, ProofError> {
     let (scan, stream) = start_scan(kind).await?;
     let stream = stream.into_std()?;
-    let _opened = Mux::connect(socket).await?.stream("127.0.0.1", port, stream.as_fd()).await?;
+    let _opened = Mux::connect(socket).await?.stream(door.0, door.1, stream.as_fd()).await?;
     drop(stream);
     let output = scan.wait_with_output().await?;
     if let Some(key) = keys_in(&output).into_iter().next() {
@@ -148,17 +201,17 @@ async fn try_scan(socket: &Path, port: u16, kind: &str) -> Result<Sighting, Proo
 }
 
 /// Speaks to a service that is no SSH server.
-async fn speak(socket: &Path, service: &Service) -> Sighting {
-    match try_speak(socket, service).await {
+async fn speak(socket: &Path, door: &str, service: &Service) -> Sighting {
+    match try_speak(socket, door, service).await {
         Ok(sighting) => sighting,
         Err(ProofError::Refused) => Sighting::Refused,
         Err(ProofError::Failed(why)) => Sighting::Wrong(why),
     }
 }
 
-async fn try_speak(socket: &Path, service: &Service) -> Result<Sighting, ProofError> {
+async fn try_speak(socket: &Path, door: &str, service: &Service) -> Result<Sighting, ProofError> {
     let asked = Instant::now();
-    let Ok(opened) = timeout(DEADLINE, open_stream(socket, service.port)).await else {
+    let Ok(opened) = timeout(DEADLINE, open_stream(socket, (door, service.port))).await else {
         return Ok(Sighting::Silent);
     };
     let (mut stream, _opened) = opened?;
@@ -199,11 +252,11 @@ async fn greet(stream: &mut UnixStream, hello: &[u8]) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// A stream from here to a port of the gateway's loopback.
-async fn open_stream(socket: &Path, port: u16) -> Result<(UnixStream, Opened), ProofError> {
+/// A stream from here to an address and port at the gateway.
+async fn open_stream(socket: &Path, door: (&str, u16)) -> Result<(UnixStream, Opened), ProofError> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
-    let opened = Mux::connect(socket).await?.stream("127.0.0.1", port, theirs.as_fd()).await?;
+    let opened = Mux::connect(socket).await?.stream(door.0, door.1, theirs.as_fd()).await?;
     drop(theirs);
     Ok((UnixStream::from_std(ours)?, opened))
 }
