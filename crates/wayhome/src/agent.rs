@@ -106,14 +106,14 @@ pub async fn run(config: Config, file: Option<PathBuf>, first: FirstContact) -> 
     Ok(())
 }
 
-/// Sees to the pins of all gateways. One that is down must not keep the others from being served;
-/// its link says then what is missing.
+/// Sees to the pins of all gateways. One that is down, or that cannot be pinned, must not keep the
+/// others from being served; its link says then what is missing.
 async fn pin_all(config: &Config, first: FirstContact) -> Outcome {
     let mut missing = Vec::new();
     for gateway in &config.gateways {
-        match pin::ensure(gateway, first).await? {
-            Pinned::NotYet(why) => missing.push(why),
-            pinned => pinned.report(gateway),
+        match pin::ensure(gateway, first).await {
+            Ok(Pinned::NotYet(why)) | Err(why) => missing.push(why),
+            Ok(pinned) => pinned.report(gateway),
         }
     }
     // Under a service manager the agent stays, and its links say what is missing.

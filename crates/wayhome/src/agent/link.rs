@@ -437,9 +437,10 @@ impl Hands {
     fn prove(&mut self, id: ConnId, number: usize, service: Service) {
         let Some(conn) = self.conns.get(&id) else { return };
         let socket = conn.socket.clone();
+        let gateway = conn.connection().map(|connection| connection.gateway());
         let expected = Arc::clone(self.expected.entry(number).or_default());
         self.spawn(async move {
-            let (sighting, keys) = expected.lock().await.prove(&socket, &service).await;
+            let (sighting, keys) = expected.lock().await.prove(&socket, &service, gateway).await;
             let proven = matches!(sighting, Sighting::Answer | Sighting::HostKey { .. });
             if !proven && !master::answers(&socket).await {
                 return Some(Event::Deaf(id));

@@ -15,11 +15,12 @@ use wayhome_core::link::ConnId;
 use crate::error::{Failure, Outcome};
 use crate::paths;
 
-const PREFIX: &str = "ssh-";
+/// What our folders begin with; nobody else's do. (`ssh-…` in `/tmp` are those of ssh-agents.)
+const PREFIX: &str = "wayhome-ssh-";
 
 /// The longest folder under which a control socket's path still has room: it may have 108 bytes
-/// (unix(7)), of which ssh wants 17 for itself, and we some 20.
-const LONGEST: usize = 64;
+/// (unix(7)), of which ssh wants 17 for itself, and we some 30.
+const LONGEST: usize = 56;
 
 /// A folder this young may belong to an agent that has not locked it yet.
 const YOUNG: Duration = Duration::from_secs(60);
@@ -116,7 +117,9 @@ mod tests {
             File::open(&path).unwrap().set_modified(old).unwrap();
             path
         };
-        let (dead, alive, other) = (make("ssh-dead"), make("ssh-alive"), make("other"));
+        let (dead, alive) = (make("wayhome-ssh-dead"), make("wayhome-ssh-alive"));
+        // An ssh-agent's looks much like it, and is not locked.
+        let other = make("ssh-XXXXXXabcdef");
         let _held = lock(&alive).unwrap();
         let folder = Folder::make(runtime.path()).unwrap();
         assert!(!dead.exists() && alive.exists() && other.exists());
