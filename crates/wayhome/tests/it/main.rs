@@ -17,3 +17,4 @@ mod gate_shells;
 mod gateway;
 mod seats;
 mod ssh_config;
+mod trial;
