@@ -8,12 +8,14 @@
 //! - `conn`: a connection to the gateway, with its heartbeats;
 //! - `seek`: how a connection is found: knock, dial, hold; and the race against one that is suspect;
 //! - `road`: what is done over a connection for each service: forward, look, release, prove;
+//! - `takeover`: what is done if a port is held already;
 //! - `replan`: what changes when the services change while the link runs.
 
 mod conn;
 mod replan;
 mod road;
 mod seek;
+mod takeover;
 #[cfg(test)]
 mod tests;
 
@@ -31,9 +33,10 @@ use crate::service::Service;
 use crate::status::{Finding, LinkState, LinkStatus, millis};
 use crate::time::Time;
 use conn::Conn;
-pub use road::{Holder, Sighting};
+pub use road::Sighting;
 use road::{Op, Road};
 use seek::Seek;
+pub use takeover::Holder;
 
 /// How long the end of a link may take before the agent stops waiting for it.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -81,6 +84,17 @@ pub struct Session {
     pub boot: String,
 }
 
+/// How far a login has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Nothing has come from the gateway's sshd.
+    Dialled,
+    /// It has greeted.
+    Greeted,
+    /// The keys are exchanged; who logs in is being asked.
+    Exchanged,
+}
+
 /// What happened. A service goes by its number, which is never used again in a link's life:
 /// [`Link::service`] says which it is.
 #[derive(Clone, Debug)]
@@ -89,6 +103,8 @@ pub enum Event {
     Timer,
     /// A knock came to its end.
     Knocked(Result<(), Cause>),
+    /// A login has come this far.
+    Reached(ConnId, Stage),
     /// ssh has logged in.
     Connected(ConnId),
     /// ssh has ended.
@@ -96,16 +112,18 @@ pub enum Event {
     /// The hold answers; and names the sshd that serves this connection, if it can.
     Held(ConnId, Option<Session>),
     /// No hold is to be had: the key may not run it, or it ended.
-    HoldRefused(ConnId, Detail),
+    HoldRefused(ConnId, Cause),
     /// A heartbeat was answered.
     Pong(ConnId, u64),
     /// Whether the connection has moved data lately.
     Inspected {
         /// The connection.
         conn: ConnId,
-        /// Whether the gateway acknowledged or sent anything within the last second.
+        /// Whether the gateway acknowledges anything, or sends anything that ssh reads.
         moving: bool,
     },
+    /// Why the forward that is out will not be granted: sshd's own word, ahead of its answer.
+    Explained(ConnId, Cause),
     /// A forward was granted, or not.
     Forwarded(ConnId, usize, bool),
     /// Who holds a service's port.
@@ -139,7 +157,7 @@ pub enum Action {
     Hold(ConnId),
     /// Send a heartbeat over the hold. Answer: `Pong`, if all is well.
     Ping(ConnId, u64),
-    /// See whether the connection moves data. Answer: `Inspected`, at once.
+    /// See whether the connection moves data. Answer: `Inspected`, within a second.
     Inspect(ConnId),
     /// Ask for a service's port. Answer: `Forwarded`.
     Forward(ConnId, usize),
@@ -162,10 +180,14 @@ pub enum Action {
 /// What a person following the log wants to read.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Note {
-    /// The link stands. After an outage: how long that was.
+    /// The link stands. After an outage: how long that was, and why.
     LinkUp {
         /// From the loss, or from the first suspicion.
         after: Option<Duration>,
+        /// The newest reason of the outage, if there was one.
+        why: Option<Cause>,
+        /// How many dials it took.
+        attempts: u32,
     },
     /// The heartbeat is late.
     Suspect,
@@ -176,14 +198,16 @@ pub enum Note {
     LinkDown(Cause),
     /// The link waits for a person.
     LinkHalted(Cause),
-    /// The gateway lets the agent forward, and nothing else.
-    NoHold(Detail),
+    /// The gateway lets the agent forward, and nothing else, for this reason.
+    NoHold(Cause),
     /// A service was proven after it had not been.
     ServiceUp {
         /// Which.
         service: usize,
         /// From the loss of the road to the proof.
         after: Option<Duration>,
+        /// The link's smoothed round trip, if a heartbeat was answered already.
+        round_trip: Option<Duration>,
     },
     /// A service is not up, for this reason.
     ServiceTrouble {
@@ -225,6 +249,8 @@ pub struct Link {
     told: Vec<&'static str>,
     attempt: u32,
     reconnects: u64,
+    /// When an attempt last came early because the network changed.
+    early: Option<Time>,
     /// When the link was lost or first suspected; cleared when it stands again.
     down_since: Option<Time>,
     ever_up: bool,
@@ -259,6 +285,7 @@ impl Link {
             told: Vec::new(),
             attempt: 0,
             reconnects: 0,
+            early: None,
             down_since: None,
             ever_up: false,
             shown: (LinkState::Down, now),
@@ -318,6 +345,7 @@ impl Link {
                 .map(|span| span.as_secs_f64() * 1000.0),
             reconnects: self.reconnects,
             hold: conn.is_some_and(Conn::is_held),
+            no_hold: conn.and_then(|conn| conn.no_hold.as_ref()).map(Finding::from),
             services: self.offered().map(|(_, road)| road.status(now)).collect(),
         }
     }
@@ -355,9 +383,10 @@ impl Link {
             // Whatever is still under way while draining is only waited for.
             _ if self.life != Life::Running => {}
             Event::Knocked(result) => self.knocked(result, now, out),
+            Event::Reached(id, stage) => self.reached(id, stage),
             Event::Connected(id) => self.connected(id, now, out),
             Event::Held(id, session) => self.held(id, session, now, out),
-            Event::HoldRefused(id, detail) => self.hold_refused(id, detail, now, out),
+            Event::HoldRefused(id, cause) => self.hold_refused(id, cause, now, out),
             Event::Pong(id, sequence) => self.pong(id, sequence, now, out),
             Event::Inspected { conn, moving } => self.inspected(conn, moving, now, out),
             Event::NetworkChanged(lost) => self.network_changed(&lost, now, out),
@@ -366,6 +395,11 @@ impl Link {
             Event::Withdrawn(id, service) => {
                 if self.finish(id, service, |op| *op == Op::Withdraw).is_some() {
                     self.roads.remove(&service);
+                }
+            }
+            Event::Explained(id, cause) => {
+                if let Some(conn) = self.serving.as_mut().filter(|conn| conn.id == id) {
+                    conn.explained = Some(cause);
                 }
             }
             Event::Forwarded(id, service, granted) => {

@@ -78,6 +78,9 @@ pub struct LinkStatus {
     pub reconnects: u64,
     /// Whether the gateway lets the agent watch and release; without it, ssh's own keepalives serve.
     pub hold: bool,
+    /// Why it does not, while the link stands.
+    #[serde(default)]
+    pub no_hold: Option<Finding>,
     /// The services, in the configuration's order.
     pub services: Vec<ServiceStatus>,
 }

@@ -2,15 +2,19 @@
 //! they are.
 
 mod burst;
+pub mod check;
 pub mod control;
 mod hangup;
 mod link;
 mod links;
 mod network;
+pub mod notify;
 mod sockets;
 pub mod ssh;
 mod state;
+mod story;
 mod watch;
+mod way;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +30,7 @@ use control::Reloaded;
 use hangup::{Hangup, Hangups};
 use link::Order;
 use links::Links;
+use notify::Manager;
 use ssh::pin::{self, FirstContact, Pinned};
 use state::State;
 
@@ -52,7 +57,8 @@ pub async fn run(config: Config, file: Option<PathBuf>, first: FirstContact) -> 
     let mut links = Links::new(state, sockets);
     links.follow(&config, None).await;
     let mut agent = Agent::new(config, file, first, links);
-    tracing::info!("agent for `{}` runs", agent.config.name);
+    tracing::info!(event = "started", "agent for `{}` runs", agent.config.name);
+    agent.manager.ready();
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -71,9 +77,11 @@ pub async fn run(config: Config, file: Option<PathBuf>, first: FirstContact) -> 
                 Err(error) => network = Err(error),
             },
             request = control.accept() => agent.answer(request).await,
+            () = agent.manager.due() => agent.alive().await,
         }
     }
-    tracing::info!("ending");
+    tracing::info!(event = "ending", "ending");
+    agent.manager.stopping();
     agent.links.tell_all(|| Order::Stop).await;
     tokio::select! {
         // Each link ends within seconds by itself; a second ^C is for who cannot wait.
@@ -93,7 +101,8 @@ async fn pin_all(config: &Config, first: FirstContact) -> Outcome {
             pinned => pinned.report(gateway),
         }
     }
-    if missing.len() < config.gateways.len() {
+    // Under a service manager the agent stays, and its links say what is missing.
+    if missing.len() < config.gateways.len() || first == FirstContact::Known {
         for why in missing {
             tracing::warn!("{why}");
         }
@@ -107,6 +116,7 @@ struct Agent {
     file: Option<PathBuf>,
     first: FirstContact,
     links: Links,
+    manager: Manager,
     began: Instant,
     loaded: Instant,
     /// Why what stands in the file now was not taken over.
@@ -116,16 +126,24 @@ struct Agent {
 impl Agent {
     fn new(config: Config, file: Option<PathBuf>, first: FirstContact, links: Links) -> Self {
         let now = Instant::now();
-        Self { config, file, first, links, began: now, loaded: now, refused: None }
+        let manager = Manager::of_environment();
+        Self { config, file, first, links, manager, began: now, loaded: now, refused: None }
     }
 
     /// Reads the configuration again. Only what changed in it is touched; one that is wrong changes
     /// nothing.
     async fn reload(&mut self) -> Reloaded {
-        let Some(file) = &self.file else {
+        let Some(file) = self.file.clone() else {
             tracing::info!("there is no configuration file to read again");
             return Reloaded::NoFile;
         };
+        self.manager.reloading();
+        let reloaded = self.take_in(&file).await;
+        self.manager.ready();
+        reloaded
+    }
+
+    async fn take_in(&mut self, file: &Path) -> Reloaded {
         let read = Config::from_file(file).and_then(|new| self.succeeds(new, file));
         match read {
             Ok(new) => {
@@ -181,6 +199,12 @@ impl Agent {
             }),
             links: self.links.status().await,
         }
+    }
+
+    /// Tells the service manager that the loop turns, and with it each link.
+    async fn alive(&mut self) {
+        let snapshot = self.snapshot().await;
+        self.manager.alive(&snapshot, self.links.count());
     }
 
     async fn answer(&mut self, request: control::Request) {

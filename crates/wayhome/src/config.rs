@@ -6,7 +6,7 @@
 
 pub mod changes;
 mod file;
-mod identity;
+pub mod identity;
 mod remedy;
 
 use std::path::{Path, PathBuf};
@@ -70,15 +70,26 @@ impl Config {
         file::read(path)
     }
 
+    /// The text of a configuration file.
+    pub fn text_of(path: &Path) -> Outcome<String> {
+        file::text(path)
+    }
+
+    /// Checks the text of a configuration file that lies at `path`, without looking at the
+    /// identities that it names.
+    pub fn from_text(text: &str, path: &Path) -> Outcome<Self> {
+        file::parse(text, path, &|_| Ok(()))
+    }
+
     /// Checks what the command line said.
     pub fn from_arguments(arguments: Arguments) -> Outcome<Self> {
         let Some(address) = arguments.address else {
             return Err(Failure::usage("no gateway was named")
-                .hint("wayhome agent run root@203.0.113.10 -R 2222:localhost:22"));
+                .hint("`wayhome agent run root@203.0.113.10 -R 2222:localhost:22`"));
         };
         if arguments.forwards.is_empty() {
             return Err(Failure::usage("no forward was named, so there is nothing to offer")
-                .hint(format!("wayhome agent run {address} -R 2222:localhost:22")));
+                .hint(format!("`wayhome agent run {address} -R 2222:localhost:22`")));
         }
         let mut services: Vec<Service> = Vec::new();
         for mut service in arguments.forwards {

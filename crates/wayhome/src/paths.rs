@@ -23,6 +23,17 @@ pub fn state_dir() -> Outcome<PathBuf> {
     }
 }
 
+/// The folder for configurations.
+pub fn config_dir() -> Outcome<PathBuf> {
+    if is_root() {
+        return Ok(PathBuf::from("/etc/wayhome"));
+    }
+    match from_env("XDG_CONFIG_HOME") {
+        Some(dir) => Ok(dir.join("wayhome")),
+        None => Ok(home()?.join(".config/wayhome")),
+    }
+}
+
 /// The folder for sockets.
 pub fn runtime_dir() -> Outcome<PathBuf> {
     if let Some(dir) = from_env("RUNTIME_DIRECTORY") {

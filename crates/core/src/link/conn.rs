@@ -4,7 +4,8 @@
 use core::time::Duration;
 
 use super::road::{Op, needs_hold};
-use super::{Action, ConnId, Session};
+use super::{Action, ConnId, Session, Stage};
+use crate::health::Cause;
 use crate::liveness::Liveness;
 use crate::time::Time;
 
@@ -38,6 +39,12 @@ pub(super) struct Conn {
     pub hold_deadline: Time,
     /// When the hold was last asked for once more.
     pub asked_again: Option<Time>,
+    /// Why there is no hold.
+    pub no_hold: Option<Cause>,
+    /// How far its login has come.
+    pub stage: Stage,
+    /// Why the forward that is out will be refused.
+    pub explained: Option<Cause>,
     /// The sshd that serves it, as the hold named it.
     pub session: Option<Session>,
     pub liveness: Liveness,
@@ -78,6 +85,9 @@ impl Conn {
             hold_revision: 0,
             hold_deadline: now,
             asked_again: None,
+            no_hold: None,
+            stage: Stage::Dialled,
+            explained: None,
             session: None,
             liveness: Liveness::new(heartbeat, now),
             inspecting: false,
@@ -139,7 +149,16 @@ impl Conn {
     /// The hold answers, for the first time or once more.
     pub fn holds(&mut self, heartbeat: Duration, now: Time) {
         self.hold = Hold::Held;
+        self.no_hold = None;
         self.liveness = Liveness::new(heartbeat, now);
+    }
+
+    /// Why the forward was refused, if sshd said so. A password that has expired forbids it as well,
+    /// and that is what a person can mend.
+    pub fn take_explanation(&mut self) -> Option<Cause> {
+        let explained = self.explained.take()?;
+        let expired = self.no_hold.clone().filter(|why| *why == Cause::PasswordExpired);
+        Some(expired.unwrap_or(explained))
     }
 
     /// Begins a piece of work, and gives the action that does it.
@@ -159,6 +178,7 @@ impl Conn {
             // So that silence can be told from a road that is cut.
             self.liveness.ask(now);
         }
+        self.explained = None;
         self.work = Some(Work { service, op, began: now, deadline: now + most, doubted: false });
         action
     }

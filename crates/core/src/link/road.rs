@@ -1,16 +1,14 @@
 //! What is done over a connection for each service: forward, look, release, prove.
 //!
-//! The forward comes first, because it nearly always is granted. If it is refused, the agent looks
-//! who holds the port. A session that this home recorded as its own is ended; any other is first
-//! spoken to through its port, and only one that stays silent is ended: whatever answers is alive,
-//! and a live tunnel, ours or another home's, is never touched. Silence counts only over a road that
-//! answered its heartbeats meanwhile and after.
+//! The forward comes first, because it nearly always is granted. What is done if it is refused stands
+//! in `takeover`.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::conn::{Conn, Hold, Work};
+use super::takeover::{Holder, Suspected};
 use super::{Action, ConnId, Link, Note, Session};
 use crate::health::{Cause, Detail, Retry};
 use crate::host_key::HostKey;
@@ -60,31 +58,6 @@ pub(super) enum Op {
     Withdraw,
 }
 
-/// Who holds a port at the gateway.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Holder {
-    /// Nobody.
-    Free,
-    /// This very connection.
-    Ourselves,
-    /// An sshd session of our own account.
-    Session(Session),
-    /// A process of another account.
-    Foreign {
-        /// The account's number.
-        uid: u32,
-    },
-    /// A process of our own account that is not an sshd session.
-    Program {
-        /// Its process id.
-        pid: u32,
-        /// Its name.
-        name: Detail,
-    },
-    /// Somebody; who, cannot be told.
-    Unknown(Detail),
-}
-
 /// What was seen at the end of a stream through a service's port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sighting {
@@ -111,7 +84,7 @@ pub(super) struct Road {
     pub service: Service,
     /// The service is offered no more, and its port is given back.
     pub leaving: bool,
-    step: Step,
+    pub step: Step,
     /// Proven over this connection.
     proven: bool,
     /// The state as shown, and since when.
@@ -124,12 +97,14 @@ pub(super) struct Road {
     /// Failures in a row.
     failures: u32,
     /// The forward has been tried again after the port was found free, or was freed.
-    last_chance: Option<LastChance>,
+    pub last_chance: Option<LastChance>,
+    /// The holder was silent once.
+    pub suspected: Option<Suspected>,
 }
 
 /// What the road waits for.
 #[derive(Clone, Debug, PartialEq)]
-enum Step {
+pub(super) enum Step {
     /// A connection.
     Down,
     /// Its turn at `at`; the port is not ours.
@@ -139,7 +114,7 @@ enum Step {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum LastChance {
+pub(super) enum LastChance {
     LookedFree,
     Released,
 }
@@ -158,6 +133,7 @@ impl Road {
             host_key: None,
             failures: 0,
             last_chance: None,
+            suspected: None,
         }
     }
 
@@ -168,6 +144,7 @@ impl Road {
         self.cause = None;
         self.failures = 0;
         self.last_chance = None;
+        self.suspected = None;
         self.show(now);
     }
 
@@ -220,7 +197,7 @@ impl Road {
         }
     }
 
-    fn next(&mut self, next: Op, now: Time) {
+    pub fn next(&mut self, next: Op, now: Time) {
         self.step = Step::Shut { at: now, next };
     }
 
@@ -344,14 +321,19 @@ impl Link {
         out: &mut Vec<Action>,
     ) {
         let bare = self.serving.as_ref().is_none_or(|conn| conn.hold == Hold::Bare);
+        let explained = self.serving.as_mut().and_then(Conn::take_explanation);
         let Some(road) = self.roads.get_mut(&service) else { return };
         if granted {
             road.last_chance = None;
+            road.suspected = None;
             road.cause = None;
             road.failures = 0;
             road.step = Step::Open { at: now };
             road.show(now);
             return;
+        }
+        if let Some(cause) = explained {
+            return self.trouble(service, cause, now, out);
         }
         match road.last_chance.take() {
             // Nobody holds it, and still it is refused: that is policy.
@@ -367,95 +349,6 @@ impl Link {
                 let unknown = Holder::Unknown(Detail::new("this key may not look"));
                 road.next(Op::Identify(unknown), now);
             }
-        }
-    }
-
-    pub(super) fn looked(
-        &mut self,
-        service: usize,
-        holder: Holder,
-        now: Time,
-        out: &mut Vec<Action>,
-    ) {
-        let ours = matches!(&holder, Holder::Session(session) if self.is_recorded(session));
-        let own = self.serving.as_ref().and_then(|conn| conn.session.clone());
-        let Some(road) = self.roads.get_mut(&service) else { return };
-        match holder {
-            Holder::Free => {
-                road.last_chance = Some(LastChance::LookedFree);
-                road.next(Op::Forward, now);
-            }
-            // An earlier request of this connection was granted after all.
-            Holder::Ourselves => self.forwarded(service, true, now, out),
-            // The road that we stand on is recorded as well.
-            Holder::Session(session) if own.as_ref() == Some(&session) => {
-                self.forwarded(service, true, now, out);
-            }
-            Holder::Session(session) if ours => {
-                road.next(Op::Release { session, recorded: true }, now);
-            }
-            Holder::Program { pid, name } => {
-                self.trouble(service, Cause::PortTakenByProgram { program: name, pid }, now, out);
-            }
-            holder => road.next(Op::Identify(holder), now),
-        }
-    }
-
-    pub(super) fn identified(
-        &mut self,
-        service: usize,
-        holder: Holder,
-        sighting: Sighting,
-        expected: &[HostKey],
-        now: Time,
-        out: &mut Vec<Action>,
-    ) {
-        let held = self.serving.as_ref().is_some_and(Conn::is_held);
-        let seen = match sighting {
-            Sighting::HostKey { key, .. } if expected.contains(&key) => {
-                return self.trouble(service, Cause::AnotherTunnelOfThisHome, now, out);
-            }
-            Sighting::HostKey { fingerprint, .. } => Some(fingerprint),
-            Sighting::Silent => {
-                let conn = self.serving.as_mut().filter(|conn| conn.is_held());
-                if let (Holder::Session(session), Some(conn), Some(road)) =
-                    (&holder, conn, self.roads.get_mut(&service))
-                {
-                    conn.liveness.ask(now);
-                    let session = session.clone();
-                    return road.next(Op::Release { session, recorded: false }, now);
-                }
-                None
-            }
-            Sighting::Answer | Sighting::Wrong(_) | Sighting::Refused => None,
-        };
-        let cause = match (holder, seen) {
-            (Holder::Foreign { uid }, fingerprint) => Cause::PortTakenByUser { uid, fingerprint },
-            (Holder::Session(_), Some(fingerprint)) => Cause::AnotherHome { fingerprint },
-            (Holder::Session(_), None) => Cause::AnotherLiveSession,
-            (_, Some(fingerprint)) => Cause::TakenByAnotherHost { fingerprint },
-            (Holder::Unknown(detail), None) if held => Cause::PortBusy { detail },
-            (_, None) => Cause::ForwardRefused,
-        };
-        self.trouble(service, cause, now, out);
-    }
-
-    pub(super) fn released(
-        &mut self,
-        service: usize,
-        session: Session,
-        result: Result<(), Detail>,
-        now: Time,
-        out: &mut Vec<Action>,
-    ) {
-        let Some(road) = self.roads.get_mut(&service) else { return };
-        match result {
-            Ok(()) => {
-                road.last_chance = Some(LastChance::Released);
-                road.next(Op::Forward, now);
-                out.push(Action::Report(Note::TookOver { service, session }));
-            }
-            Err(detail) => self.trouble(service, Cause::TakeoverFailed { detail }, now, out),
         }
     }
 
@@ -498,12 +391,19 @@ impl Link {
         road.show(now);
         let after = road.lost_since.take().map(|since| now.since(since));
         if is_news && !road.leaving {
-            out.push(Action::Report(Note::ServiceUp { service, after }));
+            let round_trip = self.serving.as_ref().and_then(|conn| conn.liveness.round_trip());
+            out.push(Action::Report(Note::ServiceUp { service, after, round_trip }));
         }
     }
 
     /// Notes why a service is not up, tells it if it is news, and rests.
-    fn trouble(&mut self, service: usize, cause: Cause, now: Time, out: &mut Vec<Action>) {
+    pub(super) fn trouble(
+        &mut self,
+        service: usize,
+        cause: Cause,
+        now: Time,
+        out: &mut Vec<Action>,
+    ) {
         let Some(road) = self.roads.get_mut(&service) else { return };
         let is_news = road.cause.as_ref() != Some(&cause) && !road.leaving;
         road.rest(cause.clone(), now);

@@ -2,25 +2,29 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
+use wayhome_core::health::Cause;
 use wayhome_core::link::{Action, ConnId, Event, Link, Note, Plan, Session};
 use wayhome_core::service::Service;
 use wayhome_core::status::LinkStatus;
 use wayhome_core::time::Time;
 
 use super::sockets::Sockets;
+use super::ssh::diagnose::{self, Said};
 use super::ssh::forward;
 use super::ssh::hold::{self, Answer, Request};
 use super::ssh::knock::Door;
-use super::ssh::master::Master;
+use super::ssh::master::{Master, Progress, STAGES};
 use super::ssh::pin::{self, FirstContact};
 use super::ssh::proof::Expected;
 use super::ssh::socket::Connection;
 use super::state::State;
+use super::story;
+use super::way::Way;
 use crate::config::Gateway;
 
 /// Events wait here while the link decides. A full queue makes the senders wait, which are tasks of
@@ -67,6 +71,8 @@ struct Hands {
     state: Arc<State>,
     sockets: Sockets,
     door: Option<Door>,
+    /// The way to the gateway when the network was last looked at.
+    way: Way,
     /// What is known of each service's target.
     expected: HashMap<usize, Arc<Mutex<Expected>>>,
     conns: HashMap<ConnId, Conn>,
@@ -80,10 +86,18 @@ struct Hands {
 struct Conn {
     socket: PathBuf,
     pid: Option<u32>,
+    /// What is known of ssh's own connection, once it has logged in.
+    logged_in: Option<Option<Connection>>,
     /// Dropped or sent to: ssh is ended.
     close: Option<oneshot::Sender<()>>,
     hold: Option<mpsc::Sender<Request>>,
+    /// What its ssh has said.
+    said: Arc<StdMutex<Said>>,
 }
+
+/// How long ssh may take to pass on why sshd refused a forward, which it writes just before it says
+/// that it was refused.
+const EXPLAINED: Duration = Duration::from_millis(50);
 
 /// Runs a link until it is told to stop.
 pub async fn run(begin: Beginning, mut orders: mpsc::Receiver<Order>) {
@@ -105,6 +119,7 @@ pub async fn run(begin: Beginning, mut orders: mpsc::Receiver<Order>) {
         gateway: begin.gateway,
         state: begin.state,
         sockets: begin.sockets,
+        way: Way::to(door.as_ref()),
         door,
         expected: HashMap::new(),
         conns: HashMap::new(),
@@ -136,7 +151,7 @@ pub async fn run(begin: Beginning, mut orders: mpsc::Receiver<Order>) {
                     let _ = reply.send(link.status(hands.now()));
                     Event::Timer
                 }
-                Some(Order::NetworkChanged) => Event::NetworkChanged(hands.conns_without_address()),
+                Some(Order::NetworkChanged) => hands.look_at_network(),
                 Some(Order::Kick) => Event::Kick,
                 Some(Order::Replan(services, heartbeat)) => Event::Replanned(services, heartbeat),
                 Some(Order::Stop) | None => Event::Stop,
@@ -146,8 +161,10 @@ pub async fn run(begin: Beginning, mut orders: mpsc::Receiver<Order>) {
             // What a task had to say came as an event.
             Some(_) = hands.tasks.join_next() => Event::Timer,
         };
-        if let Event::Ended(id, _) = &event {
-            hands.conns.remove(id);
+        match &event {
+            Event::Connected(id) => hands.logged_in(*id),
+            Event::Ended(id, _) => drop(hands.conns.remove(id)),
+            _ => {}
         }
     }
 }
@@ -270,18 +287,20 @@ impl Hands {
         }
     }
 
-    fn spawn(&mut self, work: impl Future<Output = Event> + Send + 'static) {
+    /// Does something beside the link, and tells it what came of it, if anything did.
+    fn spawn(&mut self, work: impl Future<Output = Option<Event>> + Send + 'static) {
         let events = self.events.clone();
         self.tasks.spawn(async move {
-            let event = work.await;
-            // The link ends before its tasks do; then nobody wants to know.
-            let _ = events.send(event).await;
+            if let Some(event) = work.await {
+                // The link ends before its tasks do; then nobody wants to know.
+                let _ = events.send(event).await;
+            }
         });
     }
 
     fn knock(&mut self) {
         if let Some(door) = self.door.clone() {
-            self.spawn(async move { Event::Knocked(door.knock().await) });
+            self.spawn(async move { Some(Event::Knocked(door.knock().await)) });
         }
     }
 
@@ -291,19 +310,28 @@ impl Hands {
         let family = self.door.as_ref().and_then(Door::family);
         let started = Master::start(&self.gateway, socket.clone(), family);
         let pid = started.as_ref().ok().and_then(Master::pid);
-        self.conns.insert(id, Conn { socket, pid, close: Some(close), hold: None });
+        let said = started.as_ref().map(Master::said).unwrap_or_default();
+        let conn = Conn { socket, pid, logged_in: None, close: Some(close), hold: None, said };
+        self.conns.insert(id, conn);
         let events = self.events.clone();
         self.spawn(async move {
             let cause = match started {
                 Ok(master) => {
-                    let connected = async {
-                        let _ = events.send(Event::Connected(id)).await;
+                    let (teller, mut told) = mpsc::channel(STAGES);
+                    let pass_on = async {
+                        while let Some(progress) = told.recv().await {
+                            let event = match progress {
+                                Progress::Reached(stage) => Event::Reached(id, stage),
+                                Progress::LoggedIn => Event::Connected(id),
+                            };
+                            let _ = events.send(event).await;
+                        }
                     };
-                    master.run(closed, connected).await
+                    tokio::join!(master.run_and_tell(closed, teller), pass_on).0
                 }
                 Err(cause) => cause,
             };
-            Event::Ended(id, cause)
+            Some(Event::Ended(id, cause))
         });
     }
 
@@ -314,14 +342,18 @@ impl Hands {
         let (sender, requests) = mpsc::channel(4);
         conn.hold = Some(sender);
         let socket = conn.socket.clone();
+        let said = Arc::clone(&conn.said);
         let events = self.events.clone();
         self.tasks.spawn(async move {
             let why = match hold::open(&socket, &ports).await {
-                Err(why) => why,
+                Err(why) => {
+                    let forced = said.lock().is_ok_and(|said| said.has_forced_command());
+                    diagnose::no_hold(&why, forced)
+                }
                 Ok(held) => {
                     let _ = events.send(Event::Held(id, held.own.clone())).await;
                     match held.serve(requests, &events, |answer| told(id, answer)).await {
-                        Some(why) => why,
+                        Some(detail) => Cause::HoldRefused { detail },
                         None => return,
                     }
                 }
@@ -339,16 +371,39 @@ impl Hands {
         }
     }
 
+    /// Learns which connection is ssh's own, before any stream has one too.
+    fn logged_in(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.logged_in = Some(conn.connection());
+        }
+    }
+
     fn inspect(&mut self, id: ConnId) {
-        let connection = self.conns.get(&id).and_then(|conn| Connection::of_process(conn.pid?));
-        let moving = connection.is_some_and(|connection| connection.is_moving());
-        self.spawn(async move { Event::Inspected { conn: id, moving } });
+        let connection = self.conns.get(&id).and_then(Conn::connection);
+        self.spawn(async move {
+            let moving = match connection {
+                Some(connection) => connection.is_moving().await,
+                None => false,
+            };
+            Some(Event::Inspected { conn: id, moving })
+        });
+    }
+
+    /// Something about this machine's network changed: whether it concerns the way to the gateway.
+    fn look_at_network(&mut self) -> Event {
+        let lost = self.conns_without_address();
+        let way = Way::to(self.door.as_ref());
+        if lost.is_empty() && way == self.way {
+            // A container came or went, or a router said again what it had said before.
+            return Event::Timer;
+        }
+        self.way = way;
+        Event::NetworkChanged(lost)
     }
 
     fn conns_without_address(&self) -> Vec<ConnId> {
         let gone = |conn: &Conn| {
-            let connection = conn.pid.and_then(Connection::of_process);
-            connection.is_some_and(|connection| !connection.has_local_address())
+            conn.connection().is_some_and(|connection| !connection.has_local_address())
         };
         self.conns.iter().filter(|(_, conn)| gone(conn)).map(|(id, _)| *id).collect()
     }
@@ -356,9 +411,17 @@ impl Hands {
     fn forward(&mut self, id: ConnId, number: usize, service: Service) {
         let Some(conn) = self.conns.get(&id) else { return };
         let socket = conn.socket.clone();
+        let (said, events) = (Arc::clone(&conn.said), self.events.clone());
         self.spawn(async move {
-            let granted = forward::open(&socket, &service).await;
-            Event::Forwarded(id, number, granted)
+            let granted = forward::open(&socket, &service).await?;
+            if !granted {
+                tokio::time::sleep(EXPLAINED).await;
+                let why = said.lock().ok().and_then(|mut said| said.take_explanation());
+                if let Some(why) = why {
+                    let _ = events.send(Event::Explained(id, why)).await;
+                }
+            }
+            Some(Event::Forwarded(id, number, granted))
         });
     }
 
@@ -366,8 +429,8 @@ impl Hands {
         let Some(conn) = self.conns.get(&id) else { return };
         let socket = conn.socket.clone();
         self.spawn(async move {
-            forward::close(&socket, &service).await;
-            Event::Withdrawn(id, number)
+            forward::close(&socket, &service).await?;
+            Some(Event::Withdrawn(id, number))
         });
     }
 
@@ -377,52 +440,25 @@ impl Hands {
         let expected = Arc::clone(self.expected.entry(number).or_default());
         self.spawn(async move {
             let (sighting, keys) = expected.lock().await.prove(&socket, &service).await;
-            Event::Seen(id, number, sighting, keys)
+            Some(Event::Seen(id, number, sighting, keys))
         });
     }
 
     fn report(&mut self, note: &Note, link: &Link) {
-        let name = |number: &usize| {
-            let service = link.service(*number)?;
-            Some(format!("{} (port {})", service.name, service.port))
-        };
-        let gateway = &self.gateway.address;
-        let took = |after: &Option<Duration>| {
-            after.map(|span| format!(", after {:.2} s", span.as_secs_f64())).unwrap_or_default()
-        };
-        match note {
-            Note::LinkUp { after } => tracing::info!("{gateway}: connected{}", took(after)),
-            Note::Suspect => tracing::warn!("{gateway}: no answer; looking for a fresh way"),
-            Note::Recovered => tracing::info!("{gateway}: the old connection answers again"),
-            Note::LinkDown(cause) => {
-                tracing::warn!("{gateway}: down: {cause}; {}", cause.remedy());
-            }
-            Note::LinkHalted(cause) => {
-                tracing::error!("{gateway}: halted: {cause}; {}", cause.remedy());
-            }
-            Note::NoHold(detail) => tracing::warn!(
-                "{gateway}: this login may forward, but not run the hold ({detail}); old sessions cannot be ended, and ssh's own keepalives serve"
-            ),
-            Note::ServiceUp { service, after } => {
-                if let Some(name) = name(service) {
-                    tracing::info!("{gateway}: {name} is up: proven{}", took(after));
-                }
-            }
-            Note::ServiceTrouble { service, cause } => {
-                if let Some(name) = name(service) {
-                    tracing::warn!("{gateway}: {name} is not up: {cause}; {}", cause.remedy());
-                }
-            }
-            Note::TookOver { service, session } => {
-                if let Some(name) = name(service)
-                    && self.ended.as_ref() != Some(session)
-                {
-                    let pid = session.pid;
-                    tracing::info!("{gateway}: {name}: ended our old session (process {pid})");
-                    self.ended = Some(session.clone());
-                }
+        if let Note::TookOver { session, .. } = note {
+            // Told once, for all the ports that it held.
+            if self.ended.replace(session.clone()).as_ref() == Some(session) {
+                return;
             }
         }
+        story::tell(&self.gateway.address, |number| link.service(number), note);
+    }
+}
+
+impl Conn {
+    /// ssh's own connection to the gateway; none if it goes through a jump host.
+    fn connection(&self) -> Option<Connection> {
+        self.logged_in.unwrap_or_else(|| self.pid.and_then(Connection::of_process))
     }
 }
 

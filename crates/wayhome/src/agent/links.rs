@@ -97,6 +97,11 @@ impl Links {
         Running { gateway: gateway.clone(), orders, ended }
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.running.len()
+    }
+
     /// Gives an order to all of them.
     pub async fn tell_all(&self, order: impl Fn() -> Order) {
         for link in &self.running {

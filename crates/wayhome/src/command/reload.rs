@@ -11,8 +11,10 @@ use crate::report;
 ///
 /// Only what changed is touched: no other service, no link, no open stream. The agent also does this
 /// by itself when the file is saved, and at SIGHUP.
-/// Exit code: 0 if the file's content runs now, 2 if it is wrong, and the one before runs on.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  wayhome reload")]
 pub struct Args {
     /// The agent with this name, where several run.
     #[arg(long)]

@@ -14,9 +14,13 @@ use crate::trial::{Cut, Step, Trial};
 /// See the whole road work on this machine alone, and how long it is down when it is cut.
 ///
 /// Starts a gateway's sshd, a home's sshd and an agent, with throwaway keys in a throwaway folder and
-/// on loopback ports; goes home with the real ssh; cuts the link; and cleans up, also at ^C. Nothing
-/// of this machine is changed, and root is not needed.
+/// on loopback ports; goes home with the real ssh; cuts the link; and cleans up. Nothing of this
+/// machine is changed, and root is not needed.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  wayhome try
+  wayhome try --keep")]
 pub struct Args {
     /// Leave it running, print the command to try by hand, and clean up at ^C.
     #[arg(long)]
@@ -58,7 +62,7 @@ async fn show(args: &Args) -> Outcome<u8> {
     let json = args.json;
     let mut show = |step: Step| {
         if !json {
-            report::note(line(&step));
+            show_step(&step);
         }
         steps.push(step);
     };
@@ -148,12 +152,12 @@ impl Signals {
     }
 }
 
-fn line(step: &Step) -> String {
-    let mut line = format!("{:>9}  {}", seconds(step.took), step.what);
+fn show_step(step: &Step) {
+    let mut text = step.what.clone();
     if !step.detail.is_empty() {
-        let _ = write!(line, ": {}", step.detail);
+        let _ = write!(text, ": {}", step.detail);
     }
-    line
+    report::step(&format!("{:>9}  ", seconds(step.took)), &text);
 }
 
 fn summary(down: &[Down]) -> String {

@@ -62,6 +62,11 @@ struct ServiceForm {
 
 /// Reads a configuration file.
 pub fn read(path: &Path) -> Outcome<Config> {
+    parse(&text(path)?, path, &identity::check)
+}
+
+/// The text of a configuration file.
+pub fn text(path: &Path) -> Outcome<String> {
     let unreadable = |error: &std::io::Error| {
         Failure::usage(format!("the configuration `{}` cannot be read", path.display()))
             .because(error)
@@ -75,12 +80,15 @@ pub fn read(path: &Path) -> Outcome<Config> {
         ))
         .hint("see what it is, and name the right file: `--config FILE`"));
     }
-    let text = fs::read_to_string(path).map_err(|e| unreadable(&e))?;
-    parse(&text, path, &identity::check)
+    fs::read_to_string(path).map_err(|e| unreadable(&e))
 }
 
 /// The check of an identity is an argument, since it looks at files.
-fn parse(text: &str, path: &Path, check_identity: &dyn Fn(&Path) -> Outcome) -> Outcome<Config> {
+pub fn parse(
+    text: &str,
+    path: &Path,
+    check_identity: &dyn Fn(&Path) -> Outcome,
+) -> Outcome<Config> {
     let source = Source { text, path };
     let form: Form = toml::from_str(text).map_err(|error| {
         let why = error.message().trim_end();
@@ -316,6 +324,27 @@ proof = "hold"
             assert!(said.contains(part), "{to}: {said}");
             assert!(said.contains("\n  hint: "), "{to}: {said}");
             assert_eq!(error.code(), crate::error::USAGE);
+        }
+    }
+
+    #[test]
+    fn the_manual_names_exactly_the_keys_that_there_are() {
+        use crate::manual::{keys, page};
+        read(page::EXAMPLE).unwrap();
+        for (table, _) in keys::TABLES {
+            let text = match *table {
+                "" => "nothing = 1".to_owned(),
+                table => format!("[[{table}]]\nnothing = 1"),
+            };
+            let said = read(&text).unwrap_err().to_string();
+            let (_, expected) = said.split_once("expected one of ").unwrap();
+            let mut there: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+            there.retain(|key| keys::TABLES.iter().all(|(table, _)| table != key));
+            let told = keys::KEYS.iter().filter(|key| key.table == *table).map(|key| key.name);
+            let mut told: Vec<&str> = told.collect();
+            there.sort_unstable();
+            told.sort_unstable();
+            assert_eq!(told, there, "{said}");
         }
     }
 

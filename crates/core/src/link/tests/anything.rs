@@ -14,7 +14,8 @@ use proptest::prelude::*;
 use super::check::Check;
 use super::world::*;
 use crate::health::Cause;
-use crate::link::{Action, ConnId, Event, Holder, Link, Plan, Sighting};
+use crate::health::tests::every;
+use crate::link::{Action, ConnId, Event, Holder, Link, Plan, Sighting, Stage};
 use crate::service::ProofKind;
 use crate::time::Time;
 
@@ -37,7 +38,7 @@ fn told() -> impl Strategy<Value = Told> {
     prop_oneof![
         6 => (any::<prop::sample::Index>(), any::<u8>())
             .prop_map(|(which, how)| Told::Answer { which, how }),
-        3 => (0u32..12, 0usize..SERVICES + 2, 0u8..13, any::<u8>())
+        3 => (0u32..12, 0usize..SERVICES + 2, 0u8..15, any::<u8>())
             .prop_map(|(conn, service, what, how)| Told::Anything { conn, service, what, how }),
         1 => any::<u8>().prop_map(Told::Replanned),
         2 => Just(Told::Time),
@@ -55,21 +56,19 @@ fn pause() -> impl Strategy<Value = Duration> {
 }
 
 fn cause(how: u8) -> Cause {
-    match how % 6 {
-        0 => Cause::ConnectionLost { detail: "reset".into() },
-        1 => Cause::KeyRefused { detail: "no".into() },
-        2 => Cause::HostKeyChanged,
-        3 => Cause::TimedOut,
-        4 => Cause::ResetInKeyExchange { detail: "banned".into() },
-        _ => Cause::ConnectionRefused,
-    }
+    let every = every();
+    every[usize::from(how) % every.len()].clone()
 }
 
 fn holder(how: u8) -> Holder {
-    match how % 7 {
+    match how % 8 {
         0 => Holder::Free,
         1 => Holder::Ourselves,
-        2 | 3 => Holder::Session(session(u32::from(how % 4))),
+        2 | 3 => {
+            let beat = (how < 128).then_some(u64::from(how % 3));
+            Holder::Session { session: session(u32::from(how % 4)), beat }
+        }
+        7 => Holder::OneOf((0..u32::from(how % 5)).map(session).collect()),
         4 => Holder::Foreign { uid: 1001 },
         5 => Holder::Program { pid: 5, name: "nc".into() },
         _ => Holder::Unknown("hidden".into()),
@@ -93,7 +92,7 @@ fn answer(action: &Action, how: u8) -> Option<Event> {
         Action::Dial(id) if how < 160 => Event::Connected(*id),
         Action::Dial(id) | Action::Close(id) => Event::Ended(*id, cause(how)),
         Action::Hold(id) => match how % 4 {
-            0 => Event::HoldRefused(*id, "no".into()),
+            0 => Event::HoldRefused(*id, no_hold("no")),
             1 => Event::Held(*id, None),
             _ => Event::Held(*id, Some(session(u32::from(how % 4)))),
         },
@@ -122,8 +121,10 @@ fn anything(id: ConnId, service: usize, what: u8, how: u8) -> Event {
         7 => Action::Look(id, service),
         8 => Action::Release(id, service, session(1)),
         9 => Action::Prove(id, service),
-        12 => Action::Withdraw(id, service),
+        13 => Action::Withdraw(id, service),
         10 => return Event::NetworkChanged(vec![id]),
+        11 => return Event::Explained(id, cause(how)),
+        12 => return Event::Reached(id, Stage::Greeted),
         _ => return Event::Kick,
     };
     answer(&question, how).unwrap_or(Event::Timer)
@@ -242,7 +243,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         (0..SERVICES, any::<u8>()).prop_map(|(service, how)| Fault::Port(service, how)),
         (0..SERVICES, any::<u8>()).prop_map(|(service, how)| Fault::Target(service, how)),
         any::<u8>().prop_map(Fault::Replanned),
-        (0u32..12, 0usize..SERVICES + 2, 0u8..13, any::<u8>())
+        (0u32..12, 0usize..SERVICES + 2, 0u8..15, any::<u8>())
             .prop_map(|(conn, service, what, how)| Fault::Lie { conn, service, what, how }),
     ]
 }
@@ -278,14 +279,14 @@ fn befall(world: &mut World, fault: &Fault) {
             }
             world.ports[service] = match holder(how) {
                 Holder::Free | Holder::Ourselves => Port::Free,
-                Holder::Session(session) => Port::Session(session, sighting(how / 7)),
-                other => Port::Other(other, sighting(how / 7)),
+                Holder::Session { session, .. } => Port::Session(session, sighting(how / 8)),
+                other => Port::Other(other, sighting(how / 8)),
             }
         }
         Fault::Target(service, how) => world.targets[service] = sighting(how),
         Fault::Replanned(how) => world.tell(replanned(how)),
         // A lie about the very request that is out is the gateway's own affair.
-        Fault::Lie { conn, what: 6..=9 | 12, .. } if world.serves(ConnId(conn)) => {}
+        Fault::Lie { conn, what: 6..=9 | 13, .. } if world.serves(ConnId(conn)) => {}
         Fault::Lie { conn, service, what, how } => {
             world.tell(anything(ConnId(conn), service, what, how));
         }

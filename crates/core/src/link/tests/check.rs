@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::host_key::HostKey;
+use crate::link::takeover::SECOND_SILENCE;
 use crate::link::{Action, ConnId, Event, Holder, Link, Note, Session, Sighting};
 use crate::status::{LinkState, LinkStatus, ServiceState};
 use crate::time::Time;
@@ -38,6 +39,8 @@ pub struct Check {
     recorded: Vec<Session>,
     /// The last answer to a look, and whether the port's holder then stayed silent.
     looked: BTreeMap<usize, (Holder, bool)>,
+    /// Since when each service's holder has been silent at every visit.
+    silent: BTreeMap<usize, (Session, Option<u64>, Time)>,
     proven: BTreeMap<usize, bool>,
     /// The ports that the connection which serves was granted, and whose they are.
     granted: BTreeMap<u16, usize>,
@@ -83,6 +86,11 @@ impl Check {
                 self.granted.retain(|_, owner| owner != service);
             }
             Event::Looked(id, service, holder) if self.answered(*id, &Request::Look(*service)) => {
+                let beat_now = match holder {
+                    Holder::Session { beat, .. } => *beat,
+                    _ => None,
+                };
+                self.silent.retain(|of, (_, beat, _)| of != service || beat_now == *beat);
                 self.looked.insert(*service, (holder.clone(), false));
             }
             Event::Released(id, service, _) => {
@@ -91,8 +99,16 @@ impl Check {
             Event::Seen(id, service, sighting, expected)
                 if self.answered(*id, &Request::Prove(*service)) =>
             {
-                if let Some((_, silent)) = self.looked.get_mut(service) {
+                if let Some((holder, silent)) = self.looked.get_mut(service) {
                     *silent = *sighting == Sighting::Silent;
+                    match holder {
+                        Holder::Session { session, beat } if *silent => {
+                            let since = self.silent.get(service).filter(|(s, ..)| s == session);
+                            let since = since.cloned().unwrap_or((session.clone(), *beat, now));
+                            self.silent.insert(*service, since);
+                        }
+                        _ => drop(self.silent.remove(service)),
+                    }
                 }
                 if *sighting != Sighting::Silent {
                     self.proven.insert(*service, is_good(sighting, expected));
@@ -120,7 +136,7 @@ impl Check {
     pub fn actions(&mut self, actions: &[Action], link: &Link, was_timer: bool, now: Time) {
         assert!(!self.stopped || actions.is_empty(), "after `Stopped`: {actions:?}");
         for action in actions {
-            self.action(action, link);
+            self.action(action, link, now);
         }
         if let Some(since) = self.stopping
             && now.since(since) >= Duration::from_secs(3)
@@ -132,7 +148,7 @@ impl Check {
         self.status(&link.status(now), &numbers);
     }
 
-    fn action(&mut self, action: &Action, link: &Link) {
+    fn action(&mut self, action: &Action, link: &Link, now: Time) {
         match action {
             Action::Dial(id) => {
                 assert!(self.newest < Some(*id), "{id} was used before");
@@ -159,11 +175,27 @@ impl Check {
             Action::Look(id, service) => self.request(*id, Request::Look(*service)),
             Action::Release(id, service, session) => {
                 self.request(*id, Request::Release(*service));
-                let Some((Holder::Session(holder), silent)) = self.looked.remove(service) else {
-                    panic!("{session:?} is to be ended, and no look named it");
-                };
-                assert_eq!(&holder, session, "another session than the one that was named");
-                assert!(silent || self.recorded.contains(session), "it may be alive");
+                let recorded = self.recorded.contains(session);
+                match self.looked.remove(service) {
+                    Some((Holder::OneOf(sessions), _)) => {
+                        assert!(
+                            recorded && sessions.contains(session),
+                            "{session:?} of {sessions:?}"
+                        );
+                    }
+                    Some((Holder::Session { session: holder, beat }, silent)) => {
+                        assert_eq!(&holder, session, "another session than the one that was named");
+                        let before = self.silent.remove(service);
+                        let dead = before.is_some_and(|(first, at_first, since)| {
+                            silent
+                                && first == holder
+                                && (at_first.is_none() || at_first == beat)
+                                && now.since(since) >= SECOND_SILENCE
+                        });
+                        assert!(recorded || dead, "{holder:?} may be alive");
+                    }
+                    _ => panic!("{session:?} is to be ended, and no look named it"),
+                }
             }
             Action::Prove(id, service) => self.request(*id, Request::Prove(*service)),
             Action::Remember(session) => self.recorded.push(session.clone()),
@@ -171,6 +203,7 @@ impl Check {
                 self.serving = self.newest;
                 self.looked.clear();
                 self.proven.clear();
+                self.silent.clear();
                 self.granted.clear();
             }
             Action::Knock | Action::Report(_) => {}

@@ -13,4 +13,5 @@ mod machine;
 mod ports;
 mod proving;
 mod replanning;
+mod retrying;
 mod world;

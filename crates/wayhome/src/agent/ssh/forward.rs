@@ -8,7 +8,9 @@ use super::mux::{End, Mux, MuxError};
 
 /// Asks for a service's port. On loopback, IPv4 decides, and IPv6 is a gift: a gateway may have
 /// none, and `localhost` in one request would be granted if only one of the two could be had.
-pub async fn open(socket: &Path, service: &Service) -> bool {
+///
+/// `None` if ssh could not be asked: the link's deadline for requests will end such a connection.
+pub async fn open(socket: &Path, service: &Service) -> Option<bool> {
     let open = async |address: &str| {
         let mux = Mux::connect(socket).await?;
         mux.open_forward(End::Tcp(address, service.port), target(service)).await
@@ -26,18 +28,17 @@ pub async fn open(socket: &Path, service: &Service) -> bool {
         }
     };
     match granted {
-        Ok(()) => true,
-        Err(MuxError::Refused(_)) => false,
+        Ok(()) => Some(true),
+        Err(MuxError::Refused(_)) => Some(false),
         Err(error) => {
-            // The link's deadline for requests will end a connection that cannot be spoken to.
             tracing::debug!("the forward of port {} failed: {error}", service.port);
-            std::future::pending().await
+            None
         }
     }
 }
 
-/// Gives a service's port back. Streams that are open stay so.
-pub async fn close(socket: &Path, service: &Service) {
+/// Gives a service's port back. Streams that are open stay so. `None` if ssh could not be asked.
+pub async fn close(socket: &Path, service: &Service) -> Option<()> {
     let addresses: &[&str] = match &service.bind {
         Bind::Public(address) => &[address],
         Bind::Loopback => &["127.0.0.1", "::1"],
@@ -52,10 +53,11 @@ pub async fn close(socket: &Path, service: &Service) {
             Ok(()) | Err(MuxError::Refused(_)) => {}
             Err(error) => {
                 tracing::debug!("port {} could not be given back: {error}", service.port);
-                std::future::pending().await
+                return None;
             }
         }
     }
+    Some(())
 }
 
 fn target(service: &Service) -> End<'_> {

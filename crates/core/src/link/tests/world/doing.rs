@@ -119,6 +119,7 @@ impl World {
             }
             Login::Fails(cause) => self.tell(Event::Ended(id, cause)),
             Login::Hangs => {}
+            Login::HangsInKeyExchange => self.tell(Event::Reached(id, Stage::Greeted)),
         }
     }
 
@@ -130,7 +131,7 @@ impl World {
         let event = match action {
             Action::Hold(_) => match self.hold {
                 HoldManner::Granted => Event::Held(id, Some(own)),
-                HoldManner::Refused => Event::HoldRefused(id, "no shell".into()),
+                HoldManner::Refused => Event::HoldRefused(id, no_hold("no shell")),
                 HoldManner::Swallowed => return,
             },
             Action::Ping(_, sequence) if self.pongs => Event::Pong(id, sequence),
@@ -145,6 +146,11 @@ impl World {
                     Port::Session(holder, _) => *holder == own,
                     Port::Other(..) => false,
                 };
+                if self.forbidden
+                    && let Some(why) = self.explained.clone()
+                {
+                    self.tell(Event::Explained(id, why));
+                }
                 Event::Forwarded(id, service, granted)
             }
             Action::Withdraw(_, service) => {
@@ -159,7 +165,11 @@ impl World {
                 let holder = match self.ports[slot].clone() {
                     Port::Free => Holder::Free,
                     Port::Session(holder, _) if holder == own => Holder::Ourselves,
-                    Port::Session(holder, _) => Holder::Session(holder),
+                    Port::Session(session, sighting) => {
+                        let beats = self.beating || sighting != Sighting::Silent;
+                        let beat = beats.then(|| self.now.since(Time::ZERO).as_secs());
+                        Holder::Session { session, beat: Some(beat.unwrap_or(7)) }
+                    }
                     Port::Other(holder, _) => holder,
                 };
                 Event::Looked(id, service, holder)
