@@ -7,13 +7,15 @@ use wayhome::agent::ssh::script;
 
 use crate::gateway::printed;
 
-/// Login shells that may be met; those that are not installed are skipped.
+/// Login shells that may be met. Those that are not installed are skipped, unless the lab is required.
 const LOGIN_SHELLS: [&str; 7] = ["dash", "bash", "busybox", "zsh", "fish", "tcsh", "mksh"];
 
 fn there(program: &str) -> bool {
     let found = Command::new("sh").args(["-c", "command -v \"$0\"", program]).output();
     let there = found.expect("sh").status.success();
     if !there {
+        let required = std::env::var_os("WAYHOME_LAB").is_some_and(|lab| lab == "required");
+        assert!(!required, "`{program}` is not installed");
         eprintln!("skipped for `{program}`: it is not installed");
     }
     there
