@@ -36,6 +36,8 @@ pub const TEST: &[Need] = &[
     ("tc", "iproute2"),
     ("nft", "nftables"),
     ("pgrep", "procps"),
+    ("python3", "python3"),
+    ("systemd-analyze", "systemd"),
 ];
 
 /// What `bench --stock` compares with.

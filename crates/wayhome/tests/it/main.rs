@@ -16,4 +16,5 @@ mod gate_key;
 mod gate_shells;
 mod gateway;
 mod seats;
+mod service;
 mod ssh_config;
