@@ -463,7 +463,7 @@ impl Installation<'_> {
     /// The roads, once they are there; and what a person has to know.
     fn say_how_it_is(&self) -> Outcome {
         let manager = if self.systemd.is_own { "systemctl --user" } else { "systemctl" };
-        report::note(format!("`{NAME}` runs, and is started with the machine"));
+        report::note(format!("`{NAME}` runs"));
         if self.systemd.is_own {
             let name = account::me().map(|me| me.name).unwrap_or_default();
             if systemd::lingers(&name) {
@@ -473,6 +473,9 @@ impl Installation<'_> {
                     "it runs only while you are logged in: from your first login until your last logout\n  hint: so that it runs from boot on: `loginctl enable-linger {name}`"
                 ));
             }
+        }
+        if !self.systemd.is_own {
+            report::note("it is started with the machine");
         }
         let socket = self.socket()?;
         let runtime = runtime()?;

@@ -70,6 +70,8 @@ fn the_job_is_a_property_list() {
     if !has("python3") {
         return;
     }
+    let printed = output(Command::new(WAYHOME).args(["service", "install", "agent", "--launchd"]));
+    assert!(printed.1.contains("UNTESTED on macOS"), "{printed:?}");
     let job = Job {
         program: "/opt/a & b/wayhome".into(),
         config: "/etc/wayhome/<agent>.toml".into(),
