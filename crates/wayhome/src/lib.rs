@@ -5,6 +5,7 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod error;
+pub mod import;
 mod logging;
 pub mod paths;
 pub mod report;
