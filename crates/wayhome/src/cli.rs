@@ -29,6 +29,7 @@ enum Command {
     Status(command::status::Args),
     SshConfig(Box<command::ssh_config::Args>),
     Gate(command::gate::Args),
+    Import(command::import::Args),
     Try(command::try_road::Args),
 }
 
@@ -42,6 +43,7 @@ pub fn run(cli: Cli) -> Outcome<u8> {
         Command::Gate(args) => command::gate::run(&args, &mut anstream::stdout())
             .map(|()| 0)
             .map_err(|error| Failure::usage(error.to_string())),
+        Command::Import(args) => command::import::run(args),
         Command::Try(args) => command::try_road::run(&args),
     }
 }

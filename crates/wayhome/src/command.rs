@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod gate;
+pub mod import;
 pub mod ssh_config;
 pub mod status;
 pub mod try_road;

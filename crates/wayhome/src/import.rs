@@ -6,6 +6,7 @@
 //! machine.
 
 pub mod exec;
+pub mod find;
 pub mod notes;
 pub mod options;
 pub mod render;

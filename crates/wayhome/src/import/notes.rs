@@ -60,9 +60,13 @@ impl fmt::Display for Notes {
             if notes.peek().is_some() {
                 writeln!(f, "{heading}")?;
             }
-            notes.try_for_each(|note| {
-                writeln!(f, "  {}\n      {}", Detail::new(&note.what), note.why)
-            })?;
+            while let Some(note) = notes.next() {
+                writeln!(f, "  {}", Detail::new(&note.what))?;
+                // What has the same reason as its neighbour shares it.
+                if notes.peek().is_none_or(|next| next.why != note.why) {
+                    writeln!(f, "      {}", note.why)?;
+                }
+            }
         }
         if !self.host_block.is_empty() {
             writeln!(

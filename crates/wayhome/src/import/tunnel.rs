@@ -163,6 +163,7 @@ fn unwrapped(
 ) -> Result<(Program, Vec<String>), TunnelError> {
     // Each turn takes words away; a shell within a shell within a shell is nobody's tunnel.
     for _ in 0..4 {
+        assignments(&mut words, place);
         if words.is_empty() {
             return Err(TunnelError::Empty);
         }
@@ -171,7 +172,8 @@ fn unwrapped(
         match name.as_deref().unwrap_or_default() {
             "ssh" => return Ok((Program::Ssh, words)),
             "autossh" => return Ok((Program::Autossh, words)),
-            "env" => assignments(&mut words, place),
+            // What it sets is read at the next turn.
+            "env" => {}
             "sh" | "bash" | "dash" => match words.as_slice() {
                 [option, script, ..] if matches!(option.as_str(), "-c" | "-ec" | "-lc") => {
                     let home = place.home.display().to_string();

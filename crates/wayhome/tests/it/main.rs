@@ -15,5 +15,6 @@ mod gate;
 mod gate_key;
 mod gate_shells;
 mod gateway;
+mod import;
 mod seats;
 mod ssh_config;
