@@ -8,6 +8,7 @@ pub mod error;
 pub mod import;
 mod logging;
 pub mod paths;
+pub mod probe;
 pub mod report;
 pub mod ssh_config;
 mod supervise;

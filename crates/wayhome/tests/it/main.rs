@@ -16,5 +16,6 @@ mod gate_key;
 mod gate_shells;
 mod gateway;
 mod import;
+mod row_one;
 mod seats;
 mod ssh_config;
