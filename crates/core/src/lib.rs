@@ -18,4 +18,5 @@ pub mod liveness;
 pub mod name;
 pub mod service;
 pub mod status;
+pub mod switch;
 pub mod time;
