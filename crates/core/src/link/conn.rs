@@ -4,7 +4,8 @@
 use core::time::Duration;
 
 use super::road::{Op, needs_hold};
-use super::{Action, ConnId, Session};
+use super::{Action, ConnId, Session, Stage};
+use crate::health::Cause;
 use crate::liveness::Liveness;
 use crate::time::Time;
 
@@ -32,10 +33,18 @@ pub(super) struct Conn {
     /// When it began to carry the services.
     pub serving_since: Time,
     pub hold: Hold,
+    /// The revision of the plan that the hold was asked for with.
+    pub hold_revision: u32,
     /// Until when to wait for the hold that was asked for once more.
     pub hold_deadline: Time,
     /// When the hold was last asked for once more.
     pub asked_again: Option<Time>,
+    /// Why there is no hold.
+    pub no_hold: Option<Cause>,
+    /// How far its login has come.
+    pub stage: Stage,
+    /// Why the forward that is out will be refused.
+    pub explained: Option<Cause>,
     /// The sshd that serves it, as the hold named it.
     pub session: Option<Session>,
     pub liveness: Liveness,
@@ -73,8 +82,12 @@ impl Conn {
             id,
             serving_since: now,
             hold: Hold::Asked,
+            hold_revision: 0,
             hold_deadline: now,
             asked_again: None,
+            no_hold: None,
+            stage: Stage::Dialled,
+            explained: None,
             session: None,
             liveness: Liveness::new(heartbeat, now),
             inspecting: false,
@@ -122,28 +135,50 @@ impl Conn {
         true
     }
 
+    /// The hold has to know of other ports, or beat at another pace: it is asked for anew.
+    pub fn renews_hold(&mut self, revision: u32, now: Time) -> bool {
+        if !self.is_held() || self.hold_revision == revision {
+            return false;
+        }
+        self.hold = Hold::Asked;
+        self.hold_deadline = now + HOLD;
+        self.hold_revision = revision;
+        true
+    }
+
     /// The hold answers, for the first time or once more.
     pub fn holds(&mut self, heartbeat: Duration, now: Time) {
         self.hold = Hold::Held;
+        self.no_hold = None;
         self.liveness = Liveness::new(heartbeat, now);
+    }
+
+    /// Why the forward was refused, if sshd said so. A password that has expired forbids it as well,
+    /// and that is what a person can mend.
+    pub fn take_explanation(&mut self) -> Option<Cause> {
+        let explained = self.explained.take()?;
+        let expired = self.no_hold.clone().filter(|why| *why == Cause::PasswordExpired);
+        Some(expired.unwrap_or(explained))
     }
 
     /// Begins a piece of work, and gives the action that does it.
     pub fn begin(&mut self, service: usize, op: Op, now: Time) -> Action {
         let most = match &op {
             Op::Identify(_) | Op::Prove => PROOF,
-            Op::Forward | Op::Look | Op::Release { .. } => REQUEST,
+            Op::Forward | Op::Look | Op::Release { .. } | Op::Withdraw => REQUEST,
         };
         let action = match &op {
             Op::Forward => Action::Forward(self.id, service),
             Op::Look => Action::Look(self.id, service),
             Op::Release { session, .. } => Action::Release(self.id, service, session.clone()),
             Op::Identify(_) | Op::Prove => Action::Prove(self.id, service),
+            Op::Withdraw => Action::Withdraw(self.id, service),
         };
         if matches!(op, Op::Identify(_) | Op::Prove) {
             // So that silence can be told from a road that is cut.
             self.liveness.ask(now);
         }
+        self.explained = None;
         self.work = Some(Work { service, op, began: now, deadline: now + most, doubted: false });
         action
     }

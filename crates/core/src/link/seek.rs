@@ -10,8 +10,8 @@ use core::time::Duration;
 
 use super::conn::{Conn, HOLD, Hold};
 use super::road::needs_hold;
-use super::{Action, ConnId, Life, Link, Note, Session};
-use crate::health::{Cause, Detail, Retry};
+use super::{Action, ConnId, Life, Link, Note, Session, Stage};
+use crate::health::{Cause, Retry};
 use crate::time::Time;
 
 /// Between two knocks: with it, a road that heals is noticed within a quarter of a second.
@@ -21,20 +21,15 @@ const KNOCK_EVERY: Duration = Duration::from_millis(250);
 const KNOCK_EAGERLY: Duration = Duration::from_secs(120);
 const KNOCK_PATIENTLY: Duration = Duration::from_secs(1);
 
-/// The longest wait after an attempt that never reached the gateway's sshd.
-const SOON: Duration = Duration::from_secs(1);
+/// How long a login may go on after the network has changed, before it is started anew.
+const SETTLE: Duration = Duration::from_secs(1);
 
-/// The same, where nothing can be knocked at: then each attempt is a whole login at a jump host.
-const SOON_UNKNOCKED: Duration = Duration::from_secs(5);
+/// The least time between two attempts that came early because the network changed: one that
+/// flutters between two must not hammer a gateway which turned us away.
+const EARLY_LEAST: Duration = Duration::from_secs(10);
 
-/// The longest wait after an attempt that reached it and was turned away: sshd (9.8 and later) and
-/// its guards ban addresses that come too often.
-const GENTLY: Duration = Duration::from_secs(30);
-
-/// Between two probes of a link that waits for a person.
-const HALTED: Duration = Duration::from_secs(300);
-
-/// The least time between two of them, however often the network changes.
+/// The least time between two probes of a link that waits for a person, however often the network
+/// changes.
 const HALTED_LEAST: Duration = Duration::from_secs(60);
 
 /// How long a login may take before knocking goes on beside it; doubled each time that leads to a
@@ -112,13 +107,17 @@ impl Link {
         }
         if conn.hold == Hold::Asked && now >= conn.hold_deadline {
             let id = conn.id;
-            self.hold_refused(id, Detail::new("no answer"), now, out);
+            self.hold_refused(id, unanswered(), now, out);
             return;
         }
         if !conn.is_held() {
             return;
         }
         let is_busy = conn.work.as_ref().is_some_and(|work| needs_hold(&work.op));
+        if !is_busy && conn.renews_hold(self.revision, now) {
+            out.push(Action::Hold(conn.id));
+            return;
+        }
         if is_busy && conn.liveness.is_late(now) {
             // The heartbeat stands in line behind a request that may take longer, and has a deadline
             // of its own.
@@ -152,8 +151,9 @@ impl Link {
             }
             Seek::Dialling { conn, hedge, hedging, deadline, .. } => {
                 if now >= *deadline {
+                    let why = hangs(conn.stage);
                     out.push(Action::Close(conn.id));
-                    self.failed(Cause::LoginTimedOut, now, out);
+                    self.failed(why, now, out);
                 } else if now >= *hedge {
                     if self.plan.knockable {
                         *hedge = now + KNOCK_EVERY;
@@ -170,7 +170,7 @@ impl Link {
                     self.hold_timeouts += 1;
                     if self.hold_timeouts >= 2 {
                         // Twice in a row: not a cut, but an account that swallows what we say.
-                        self.hold_refused(id, Detail::new("no answer"), now, out);
+                        self.hold_refused(id, unanswered(), now, out);
                     } else {
                         out.push(Action::Close(id));
                         self.failed(Cause::LoginTimedOut, now, out);
@@ -186,12 +186,25 @@ impl Link {
             (Seek::Knocking { .. }, Err(cause)) => self.say_why(cause, out),
             (Seek::Dialling { conn, hedging: true, patience, .. }, Ok(())) => {
                 // The gateway answers a newcomer while our login hangs: the login's packets went
-                // into a cut, and wait for a retransmission that backs off.
+                // into a cut, and wait for a retransmission that backs off. The second time it is no
+                // cut, and worth a word.
+                let again = (*patience > PATIENCE).then(|| hangs(conn.stage));
                 let patience = (*patience * 2).min(LOGIN);
                 out.push(Action::Close(conn.id));
+                if let Some(why) = again {
+                    self.say_why(why, out);
+                }
                 self.dial(patience, now, out);
             }
             _ => {}
+        }
+    }
+
+    pub(super) fn reached(&mut self, id: ConnId, stage: Stage) {
+        if let Seek::Dialling { conn, .. } = &mut self.seek
+            && conn.id == id
+        {
+            conn.stage = conn.stage.max(stage);
         }
     }
 
@@ -200,7 +213,8 @@ impl Link {
             return;
         }
         self.seek = match core::mem::replace(&mut self.seek, Seek::Idle) {
-            Seek::Dialling { conn, .. } => {
+            Seek::Dialling { mut conn, .. } => {
+                conn.hold_revision = self.revision;
                 out.push(Action::Hold(id));
                 Seek::Holding { conn, deadline: now + HOLD }
             }
@@ -240,7 +254,7 @@ impl Link {
     pub(super) fn hold_refused(
         &mut self,
         id: ConnId,
-        detail: Detail,
+        cause: Cause,
         now: Time,
         out: &mut Vec<Action>,
     ) {
@@ -252,12 +266,16 @@ impl Link {
                 out.push(Action::Hold(id));
             } else {
                 conn.hold = Hold::Bare;
-                out.push(Action::Report(Note::NoHold(detail)));
+                conn.no_hold = Some(cause.clone());
+                out.push(Action::Report(Note::NoHold(cause)));
             }
             self.hold_ended(now);
         } else if self.seek.is_holding(id) {
             self.promote(Hold::Bare, now, out);
-            out.push(Action::Report(Note::NoHold(detail)));
+            if let Some(conn) = &mut self.serving {
+                conn.no_hold = Some(cause.clone());
+            }
+            out.push(Action::Report(Note::NoHold(cause)));
         }
     }
 
@@ -302,7 +320,7 @@ impl Link {
             self.seek_now(now, out);
         } else {
             // A gateway that lets us in and then says nothing is not to be dialled without end.
-            self.seek = Seek::Waiting { until: now + self.backoff.next(GENTLY) };
+            self.seek = Seek::Waiting { until: now + self.wait(Retry::Gently) };
         }
     }
 
@@ -325,11 +343,17 @@ impl Link {
         }
         match &mut self.seek {
             // The wait was for a network that is another one now.
-            Seek::Waiting { until } => *until = now,
+            Seek::Waiting { until } => {
+                let early = self.early.map_or(now, |last| now.max(last + EARLY_LEAST));
+                if early < *until {
+                    *until = early;
+                    self.early = Some(early);
+                }
+            }
             Seek::Knocking { since, next } => (*since, *next) = (now, now),
             // One address change makes several of these events; a login that began after the first
             // of them deserves a moment.
-            Seek::Dialling { hedge, .. } => *hedge = (*hedge).min(now + SOON),
+            Seek::Dialling { hedge, .. } => *hedge = (*hedge).min(now + SETTLE),
             // It may have been the network that answered in the gateway's name, as hotels do.
             Seek::Halted { since, until } => *until = (*until).min(now.max(*since + HALTED_LEAST)),
             Seek::Idle | Seek::Holding { .. } => {}
@@ -342,7 +366,7 @@ impl Link {
             Seek::Knocking { since, next } => (*since, *next) = (now, now),
             Seek::Idle | Seek::Dialling { .. } | Seek::Holding { .. } => {}
         }
-        for road in &mut self.roads {
+        for road in self.roads.values_mut() {
             road.hurry(now);
         }
     }
@@ -386,7 +410,7 @@ impl Link {
     /// The connection that served is gone.
     fn lost(&mut self, cause: Cause, now: Time, out: &mut Vec<Action>) {
         let Some(conn) = self.serving.take() else { return };
-        for road in &mut self.roads {
+        for road in self.roads.values_mut() {
             road.fall(now);
         }
         self.down_since.get_or_insert(now);
@@ -399,8 +423,7 @@ impl Link {
             if was_up {
                 self.seek_now(now, out);
             } else {
-                let until = now + self.backoff.next(GENTLY);
-                self.seek = Seek::Waiting { until };
+                self.seek = Seek::Waiting { until: now + self.wait(Retry::Gently) };
             }
         }
         self.say_why(cause, out);
@@ -410,20 +433,20 @@ impl Link {
 
     /// An attempt came to nothing.
     fn failed(&mut self, cause: Cause, now: Time, out: &mut Vec<Action>) {
-        self.seek = match cause.retry() {
-            Retry::Soon => {
-                let most = if self.plan.knockable { SOON } else { SOON_UNKNOCKED };
-                Seek::Waiting { until: now + self.backoff.next(most) }
-            }
-            Retry::Gently => Seek::Waiting { until: now + self.backoff.next(GENTLY) },
-            Retry::Halt => {
-                out.push(Action::Report(Note::LinkHalted(cause.clone())));
-                self.cause = Some(cause);
-                self.seek = Seek::Halted { since: now, until: now + self.backoff.around(HALTED) };
-                return;
-            }
-        };
-        self.say_why(cause, out);
+        let retry = cause.retry();
+        let until = now + self.wait(retry);
+        if retry == Retry::Halt {
+            out.push(Action::Report(Note::LinkHalted(cause.clone())));
+            self.cause = Some(cause);
+            self.seek = Seek::Halted { since: now, until };
+        } else {
+            self.seek = Seek::Waiting { until };
+            self.say_why(cause, out);
+        }
+    }
+
+    fn wait(&mut self, retry: Retry) -> Duration {
+        retry.wait(&mut self.backoff, self.plan.knockable)
     }
 
     /// Keeps the newest reason, and tells it when it is a new one.
@@ -466,17 +489,31 @@ impl Link {
         if let Some(old) = self.serving.take() {
             out.push(Action::Close(old.id));
         }
-        self.serving = Some(Conn { hold, ..Conn::new(conn.id, self.plan.heartbeat, now) });
+        let hold_revision = conn.hold_revision;
+        let fresh = Conn::new(conn.id, self.plan.heartbeat, now);
+        self.serving = Some(Conn { hold, hold_revision, ..fresh });
         let lost = self.down_since.take();
-        for road in &mut self.roads {
+        for road in self.roads.values_mut() {
             road.open_at(lost, now);
         }
         self.reconnects += u64::from(self.ever_up);
         self.ever_up = true;
-        self.cause = None;
         self.told.clear();
-        self.attempt = 0;
         let after = lost.map(|since| now.since(since));
-        out.push(Action::Report(Note::LinkUp { after }));
+        let (why, attempts) = (self.cause.take(), core::mem::take(&mut self.attempt));
+        out.push(Action::Report(Note::LinkUp { after, why, attempts }));
     }
+}
+
+/// Why a login that has come this far, and no further, does not come to its end.
+fn hangs(stage: Stage) -> Cause {
+    match stage {
+        // A greeting is a small packet; what comes next are the first large ones.
+        Stage::Greeted => Cause::KeyExchangeHangs,
+        Stage::Dialled | Stage::Exchanged => Cause::LoginTimedOut,
+    }
+}
+
+fn unanswered() -> Cause {
+    Cause::HoldRefused { detail: "no answer".into() }
 }

@@ -1,7 +1,9 @@
 //! The ssh link's hands: the system's own `ssh`, run as a child and spoken to over its control
 //! socket. What to do, and when, is decided in `wayhome_core::link`.
 
+mod certificate;
 pub mod diagnose;
+pub mod forward;
 pub mod hold;
 pub mod knock;
 pub mod master;
@@ -10,3 +12,4 @@ pub mod pin;
 pub mod proof;
 pub mod script;
 pub mod socket;
+mod version;

@@ -19,10 +19,10 @@ use wayhome_core::link;
 use wayhome_core::service::Target;
 
 use super::sight::{Behind, Facts, Holder, Settings, Sight, Whose};
-use crate::agent::ssh::hold;
 use crate::agent::ssh::master::{self, Master};
 use crate::agent::ssh::mux::{Mux, MuxError};
 use crate::agent::ssh::proof::{self, Scanned};
+use crate::agent::ssh::{diagnose, hold};
 use crate::config::Gateway;
 use crate::error::{Failure, Outcome};
 use crate::supervise;
@@ -131,7 +131,9 @@ async fn see(wanted: &Wanted, socket: &Path, facts: &mut Facts) {
 
 /// Who holds the port, and on which addresses.
 async fn holder(socket: &Path, port: u16) -> Result<(Holder, Vec<String>), Detail> {
-    let mut held = hold::open(socket, &[port]).await?;
+    let mut held = hold::open(socket, &[port])
+        .await
+        .map_err(|why| Detail::new(&diagnose::no_hold(&why, false).to_string()))?;
     let said = held.look(port).await?;
     let words: Vec<&str> = said.split(' ').collect();
     let at = match words.as_slice() {
@@ -144,14 +146,20 @@ async fn holder(socket: &Path, port: u16) -> Result<(Holder, Vec<String>), Detai
         at.split(',').filter(|at| !at.is_empty()).map(|at| Detail::new(at).to_string()).collect();
     let holder = match hold::holder(&words, "") {
         link::Holder::Free => Holder::Nobody,
-        link::Holder::Session(session) => {
-            Holder::Session { pid: session.pid, title: None, since: None, from: None }
-        }
+        link::Holder::Session { session, .. } => session_of(&session),
+        link::Holder::OneOf(sessions) => match sessions.as_slice() {
+            [only] => session_of(only),
+            _ => Holder::Unknown,
+        },
         link::Holder::Program { pid, name } => Holder::Program { pid, name: name.to_string() },
         link::Holder::Foreign { uid } => Holder::Foreign { uid },
         _ => Holder::Unknown,
     };
     Ok((holder, listens))
+}
+
+fn session_of(session: &link::Session) -> Holder {
+    Holder::Session { pid: session.pid, title: None, since: None, from: None }
 }
 
 /// Runs the script at the gateway, for what it says.

@@ -4,6 +4,10 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::sight::{Behind, Facts, Holder, Sight, Verdict, Whose};
+use crate::report;
+
+/// Before a remark and its remedy.
+const MARGIN: &str = "    ";
 
 /// Writes it.
 pub fn table(sight: &Sight) -> String {
@@ -19,7 +23,8 @@ pub fn table(sight: &Sight) -> String {
         let _ = writeln!(out, "  {what:<9}  {seen}");
     }
     for remark in &sight.remarks {
-        let _ = writeln!(out, "    {}\n    {}", remark.text, remark.remedy);
+        out.push_str(&report::paragraph(MARGIN, MARGIN.len(), &remark.text));
+        out.push_str(&report::paragraph(MARGIN, MARGIN.len(), &remark.remedy));
     }
     out
 }

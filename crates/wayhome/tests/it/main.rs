@@ -11,6 +11,8 @@
 )]
 
 mod agent;
+mod causes;
+mod cli;
 mod gate;
 mod gate_key;
 mod gate_shells;

@@ -204,11 +204,22 @@ pub struct Agent<'a> {
 
 impl<'a> Agent<'a> {
     pub fn run(machine: &'a Machine, arguments: &[&str]) -> Self {
+        Self::run_with(machine, arguments, |_| {})
+    }
+
+    /// The same, with what else its process shall be given.
+    pub fn run_with(
+        machine: &'a Machine,
+        arguments: &[&str],
+        given: impl FnOnce(&mut Command),
+    ) -> Self {
         let log = machine.file("/tmp/agent.log");
         let stderr = fs::File::options().create(true).append(true).open(&log).unwrap();
         let mut all = vec!["-v", "agent", "run"];
         all.extend(arguments);
-        let child = wayhome(machine, &all).stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
+        let mut command = wayhome(machine, &all);
+        given(&mut command);
+        let child = command.stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
         Self { machine, child, log }
     }
 

@@ -14,7 +14,7 @@ fn a_key_that_may_run_nothing_still_forwards_and_proves() {
     home.hold = HoldManner::Refused;
     home.until(secs(2), World::is_all_up);
     assert!(!home.status().hold);
-    assert!(home.notes().contains(&Note::NoHold("no shell".into())));
+    assert!(home.notes().contains(&Note::NoHold(no_hold("no shell"))));
     home.run(secs(3600));
     home.assert_all_up();
     assert_eq!(home.count(|action| matches!(action, Action::Ping(..))), 0);
@@ -59,7 +59,7 @@ fn a_hold_that_is_killed_every_hour_is_asked_for_every_hour() {
     let id = home.serving();
     for _ in 0..24 {
         home.run(secs(3600));
-        home.tell(Event::HoldRefused(id, "it ended".into()));
+        home.tell(Event::HoldRefused(id, no_hold("it ended")));
     }
     home.run(secs(1));
     assert!(home.status().hold);
@@ -72,9 +72,9 @@ fn a_hold_that_ends_and_is_never_answered_again_is_done_without() {
     home.hold = HoldManner::Swallowed;
     let id = home.serving();
     home.clear();
-    home.tell(Event::HoldRefused(id, "it ended".into()));
+    home.tell(Event::HoldRefused(id, no_hold("it ended")));
     home.run(secs(6));
-    assert_eq!(home.notes(), [Note::NoHold("no answer".into())]);
+    assert_eq!(home.notes(), [Note::NoHold(no_hold("no answer"))]);
     home.assert_all_up();
 }
 
@@ -83,7 +83,7 @@ fn a_hold_that_ends_is_asked_for_once_more() {
     let mut home = World::up(1);
     let id = home.serving();
     home.clear();
-    home.tell(Event::HoldRefused(id, "it ended".into()));
+    home.tell(Event::HoldRefused(id, no_hold("it ended")));
     home.run(secs(1));
     assert!(home.status().hold);
     assert_eq!(home.count(is_hold), 1);
@@ -92,13 +92,13 @@ fn a_hold_that_ends_is_asked_for_once_more() {
     // It ends as soon as it has greeted: from now on the link does without.
     for _ in 0..10 {
         home.run(ms(200));
-        home.tell(Event::HoldRefused(id, "it ended".into()));
+        home.tell(Event::HoldRefused(id, no_hold("it ended")));
     }
     home.run(secs(1));
     assert_eq!(home.count(is_hold), 1);
     assert!(!home.status().hold);
     home.assert_all_up();
-    assert_eq!(home.notes(), [Note::NoHold("it ended".into())], "told once");
+    assert_eq!(home.notes(), [Note::NoHold(no_hold("it ended"))], "told once");
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_hold_that_ends_while_it_looks_does_not_cost_the_connection() {
         home.ports[0] = Port::Free;
         // The answer is lost with the hold.
         home.lose_answers();
-        home.tell(Event::HoldRefused(id, "it ended".into()));
+        home.tell(Event::HoldRefused(id, no_hold("it ended")));
         home.until(secs(9), World::is_all_up);
         assert_eq!((home.count(is_dial), home.serving()), (1, id));
     }
@@ -127,7 +127,7 @@ fn a_hold_that_is_granted_again_acquits_a_suspect_connection() {
     home.pongs = false;
     home.until(secs(10), |home| home.state() == LinkState::Suspect);
     home.pongs = true;
-    home.tell(Event::HoldRefused(id, "it ended".into()));
+    home.tell(Event::HoldRefused(id, no_hold("it ended")));
     home.until(secs(1), World::is_all_up);
     assert_eq!(home.serving(), id);
 }

@@ -13,7 +13,7 @@ use super::check::Check;
 pub use super::likeness::*;
 use crate::health::{Cause, Detail};
 use crate::host_key::HostKey;
-use crate::link::{Action, ConnId, Event, Holder, Link, Note, Plan, Session, Sighting};
+use crate::link::{Action, ConnId, Event, Holder, Link, Note, Plan, Session, Sighting, Stage};
 use crate::service::Service;
 use crate::status::{LinkState, LinkStatus, ServiceState};
 use crate::time::Time;
@@ -40,6 +40,8 @@ pub enum Login {
     /// ssh ends with this cause.
     Fails(Cause),
     Hangs,
+    /// sshd greets, and no more comes through.
+    HangsInKeyExchange,
 }
 
 /// How the gateway takes a hold.
@@ -102,10 +104,14 @@ pub struct World {
     pub pongs: bool,
     pub moving: bool,
     pub forbidden: bool,
+    /// What sshd says of that.
+    pub explained: Option<Cause>,
     pub release: Result<(), Detail>,
     pub ports: Vec<Port>,
     /// What the targets at home show.
     pub targets: Vec<Sighting>,
+    /// Whether silent sessions at the gateway still hear from their homes.
+    pub beating: bool,
     /// Holds answers to requests back for good.
     pub mute: bool,
     check: Check,
@@ -125,6 +131,11 @@ pub fn key(letter: char) -> HostKey {
 /// A host key as it is seen behind a port.
 pub fn shows(letter: char) -> Sighting {
     Sighting::HostKey { key: key(letter), fingerprint: format!("SHA256:{letter}") }
+}
+
+/// No hold, and why.
+pub fn no_hold(why: &str) -> Cause {
+    Cause::HoldRefused { detail: why.into() }
 }
 
 pub fn session(pid: u32) -> Session {
@@ -175,9 +186,11 @@ impl World {
             pongs: true,
             moving: false,
             forbidden: false,
+            explained: None,
             release: Ok(()),
             ports: core::iter::repeat_n(Port::Free, count).collect(),
             targets: core::iter::repeat_n(shows('h'), count).collect(),
+            beating: false,
             mute: false,
             wires: BTreeMap::new(),
             address: 0,

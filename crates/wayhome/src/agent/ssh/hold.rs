@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -16,13 +17,17 @@ use tokio::sync::mpsc;
 use wayhome_core::health::Detail;
 use wayhome_core::link::{Event, Holder, Session};
 
-use super::mux::{Mux, Opened};
+use super::diagnose::NoHold;
+use super::mux::{Mux, MuxError, Opened};
 use super::script;
 
 /// A line of the hold is far shorter. What comes before the greeting (an account's start files may
 /// print anything) is passed over, up to a bound.
 const LONGEST_LINE: u64 = 4096;
 const MOST_NOISE: usize = 1000;
+
+/// How long to wait for what a session wrote just before it ended.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// What the agent asks of the hold.
 #[derive(Clone, Debug)]
@@ -49,7 +54,7 @@ pub enum Answer {
 /// A hold that has greeted.
 #[derive(Debug)]
 pub struct Held {
-    reader: BufReader<OwnedReadHalf>,
+    reader: Lines,
     writer: OwnedWriteHalf,
     _session: Opened,
     /// The sshd that serves our connection, if it could be told.
@@ -57,36 +62,60 @@ pub struct Held {
 }
 
 /// Opens the hold over a master's control socket.
-pub async fn open(socket: &Path, ports: &[u16]) -> Result<Held, Detail> {
-    let failed = |error: &dyn std::fmt::Display| Detail::new(&error.to_string());
-    let (ours, theirs) = StdUnixStream::pair().map_err(|e| failed(&e))?;
-    ours.set_nonblocking(true).map_err(|e| failed(&e))?;
-    let theirs = OwnedFd::from(theirs);
-    let null: OwnedFd =
-        std::fs::OpenOptions::new().write(true).open("/dev/null").map_err(|e| failed(&e))?.into();
+pub async fn open(socket: &Path, ports: &[u16]) -> Result<Held, NoHold> {
+    let failed = |error: &dyn std::fmt::Display| NoHold::Failed(Detail::new(&error.to_string()));
+    let refused = |error: MuxError| match error {
+        MuxError::Refused(why) => NoHold::Refused(why),
+        other => failed(&other),
+    };
+    let (ours, theirs) = pair().map_err(|e| failed(&e))?;
+    // What the hold itself has to say comes by the other way; this one explains why there is none.
+    let (complaints, complains) = pair().map_err(|e| failed(&e))?;
     let mux = Mux::connect(socket).await.map_err(|e| failed(&e))?;
-    let stdio = [theirs.as_fd(), theirs.as_fd(), null.as_fd()];
-    let session = mux.session(&script::command(ports), stdio).await.map_err(|e| failed(&e))?;
-    // Only ssh may hold this end now, or we would never see it close.
-    drop(theirs);
+    let stdio = [theirs.as_fd(), theirs.as_fd(), complains.as_fd()];
+    let session = mux.session(&script::command(ports), stdio).await.map_err(refused)?;
+    // Only ssh may hold these ends now, or we would never see them close.
+    drop((theirs, complains));
     let (reader, mut writer) = UnixStream::from_std(ours).map_err(|e| failed(&e))?.into_split();
-    let mut reader = BufReader::new(reader);
+    let mut reader = Lines { reader: BufReader::new(reader), begun: Vec::new() };
     let hello = format!("{}{}\n", script::HOLD, script::END);
-    writer.write_all(hello.as_bytes()).await.map_err(|e| failed(&e))?;
+    // A forced command may have ended by now, and has the last word then.
+    let _ = writer.write_all(hello.as_bytes()).await;
     let mut last = String::new();
     for _ in 0..MOST_NOISE {
-        match line(&mut reader).await.map_err(|e| failed(&e))? {
-            Some(text) => {
+        match reader.next().await {
+            Ok(Some(text)) => {
                 if let Some(greeting) = text.strip_prefix("wayhome-hold 1 ") {
                     return Ok(Held { reader, writer, _session: session, own: own(greeting) });
                 }
                 last = text;
             }
-            None => break,
+            Ok(None) | Err(_) => break,
         }
     }
-    let said = if last.is_empty() { "the session ended at once" } else { &last };
-    Err(Detail::new(said))
+    Err(NoHold::Ended(last_words(last, complaints).await))
+}
+
+fn pair() -> io::Result<(StdUnixStream, OwnedFd)> {
+    let (ours, theirs) = StdUnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    Ok((ours, theirs.into()))
+}
+
+/// The last line of a session's output, and what it wrote to its standard error.
+async fn last_words(last: String, complaints: StdUnixStream) -> String {
+    let mut said = last.into_bytes();
+    if let Ok(complaints) = UnixStream::from_std(complaints) {
+        said.push(b'\n');
+        // It has ended; what it left running may hold this end for long.
+        let all = complaints.take(LONGEST_LINE);
+        let read = async {
+            tokio::pin!(all);
+            all.read_to_end(&mut said).await
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, read).await;
+    }
+    String::from_utf8_lossy(&said).trim().to_owned()
 }
 
 impl Held {
@@ -95,44 +124,44 @@ impl Held {
         let failed = |error: &io::Error| Detail::new(&error.to_string());
         let request = text(&Request::Look(0, port));
         self.writer.write_all(request.as_bytes()).await.map_err(|e| failed(&e))?;
-        let answer = line(&mut self.reader).await.map_err(|e| failed(&e))?.unwrap_or_default();
+        let answer = self.reader.next().await.map_err(|e| failed(&e))?.unwrap_or_default();
         match answer.strip_prefix(request.trim_end()) {
             Some(words) => Ok(words.trim_start().to_owned()),
             None => Err(Detail::new(&format!("it answered `{answer}`"))),
         }
     }
 
-    /// Serves requests until one side ends; gives the reason.
+    /// Serves requests until one side ends; gives the reason, if it was not ours.
     pub async fn serve(
         mut self,
         mut requests: mpsc::Receiver<Request>,
         events: &mpsc::Sender<Event>,
         event: impl Fn(Answer) -> Event,
-    ) -> Detail {
+    ) -> Option<Detail> {
         let boot = self.own.take().map(|own| own.boot).unwrap_or_default();
         let mut waiting = VecDeque::new();
         loop {
             tokio::select! {
-                answer = line(&mut self.reader) => match answer {
+                answer = self.reader.next() => match answer {
                     Ok(Some(text)) => {
                         let Some(request) = waiting.pop_front() else {
-                            return Detail::new("it answered what was not asked");
+                            return Some(Detail::new("it answered what was not asked"));
                         };
                         match parse(&request, &text, &boot) {
                             Some(answer) => {
                                 // The link ends before its hold does.
                                 let _ = events.send(event(answer)).await;
                             }
-                            None => return Detail::new(&format!("it answered `{text}`")),
+                            None => return Some(Detail::new(&format!("it answered `{text}`"))),
                         }
                     }
-                    Ok(None) => return Detail::new("it ended"),
-                    Err(error) => return Detail::new(&error.to_string()),
+                    Ok(None) => return Some(Detail::new("it ended")),
+                    Err(error) => return Some(Detail::new(&error.to_string())),
                 },
                 request = requests.recv() => {
-                    let Some(request) = request else { return Detail::new("closed") };
+                    let request = request?;
                     if let Err(error) = self.writer.write_all(text(&request).as_bytes()).await {
-                        return Detail::new(&error.to_string());
+                        return Some(Detail::new(&error.to_string()));
                     }
                     waiting.push_back(request);
                 }
@@ -183,10 +212,17 @@ pub fn holder(words: &[&str], boot: &str) -> Holder {
     match words {
         ["free"] => Holder::Free,
         ["self", ..] => Holder::Ourselves,
-        ["sshd", pid, start, ..] => match (pid.parse(), start.parse()) {
-            (Ok(pid), Ok(start)) => Holder::Session(Session { pid, start, boot: boot.to_owned() }),
-            _ => unknown(),
+        ["sshd", pid, start, _, beat, ..] => match session(pid, start, boot) {
+            Some(session) => Holder::Session { session, beat: beat.parse().ok() },
+            None => unknown(),
         },
+        ["oneof", sessions, ..] => {
+            let one = |text: &str| {
+                let (pid, start) = text.split_once(':')?;
+                session(pid, start, boot)
+            };
+            sessions.split(',').map(one).collect::<Option<_>>().map_or_else(unknown, Holder::OneOf)
+        }
         ["foreign", uid, ..] => {
             uid.parse().map_or_else(|_| unknown(), |uid| Holder::Foreign { uid })
         }
@@ -196,6 +232,10 @@ pub fn holder(words: &[&str], boot: &str) -> Holder {
         },
         _ => unknown(),
     }
+}
+
+fn session(pid: &str, start: &str, boot: &str) -> Option<Session> {
+    Some(Session { pid: pid.parse().ok()?, start: start.parse().ok()?, boot: boot.to_owned() })
 }
 
 /// The sshd of this connection, from the greeting.
@@ -211,14 +251,26 @@ fn own(greeting: &str) -> Option<Session> {
     })
 }
 
-/// A line without its end; `None` at the end of the stream.
-async fn line(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Option<String>> {
-    let mut bytes = Vec::new();
-    let read = reader.take(LONGEST_LINE).read_until(b'\n', &mut bytes).await?;
-    if read == 0 {
-        return Ok(None);
+/// What the hold says, line by line.
+#[derive(Debug)]
+struct Lines {
+    reader: BufReader<OwnedReadHalf>,
+    /// A line that has begun. Kept here, so that a wait that is dropped loses nothing.
+    begun: Vec<u8>,
+}
+
+impl Lines {
+    /// The next line without its end; `None` at the end of the stream. A longer one than is allowed
+    /// comes in pieces, and no piece is an answer.
+    async fn next(&mut self) -> io::Result<Option<String>> {
+        let left = LONGEST_LINE.saturating_sub(self.begun.len() as u64);
+        (&mut self.reader).take(left).read_until(b'\n', &mut self.begun).await?;
+        if self.begun.is_empty() {
+            return Ok(None);
+        }
+        let line = std::mem::take(&mut self.begun);
+        Ok(Some(String::from_utf8_lossy(&line).trim_end().to_owned()))
     }
-    Ok(Some(String::from_utf8_lossy(&bytes).trim_end().to_owned()))
 }
 
 #[cfg(test)]
@@ -246,7 +298,20 @@ mod tests {
         let session = Session { pid: 7, start: 9, boot: BOOT.into() };
         assert_eq!(looked("look 2222 free"), Some(Holder::Free));
         assert_eq!(looked("look 2222 self 127.0.0.1"), Some(Holder::Ourselves));
-        assert_eq!(looked("look 2222 sshd 7 9 fd 127.0.0.1,::1"), Some(Holder::Session(session)));
+        assert_eq!(
+            looked("look 2222 sshd 7 9 fd 4711 127.0.0.1,::1"),
+            Some(Holder::Session { session: session.clone(), beat: Some(4711) })
+        );
+        assert_eq!(
+            looked("look 2222 sshd 7 9 only - 127.0.0.1"),
+            Some(Holder::Session { session: session.clone(), beat: None })
+        );
+        let other = Session { pid: 8, ..session.clone() };
+        assert_eq!(
+            looked("look 2222 oneof 7:9,8:9 marks 127.0.0.1"),
+            Some(Holder::OneOf(vec![session, other]))
+        );
+        assert!(matches!(looked("look 2222 oneof 7:9,x marks ::1"), Some(Holder::Unknown(_))));
         assert_eq!(looked("look 2222 foreign 1001 127.0.0.1"), Some(Holder::Foreign { uid: 1001 }));
         let program = Holder::Program { pid: 5, name: "nc".into() };
         assert_eq!(looked("look 2222 program 5 nc 127.0.0.1"), Some(program));

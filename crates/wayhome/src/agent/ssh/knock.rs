@@ -104,12 +104,21 @@ impl Door {
         has_both.then_some(if answered.is_ipv4() { "inet" } else { "inet6" })
     }
 
+    /// The gateway's addresses, as far as they are known by now.
+    pub fn known(&self) -> Vec<SocketAddr> {
+        self.known.lock().map(|known| known.addresses.clone()).unwrap_or_default()
+    }
+
     async fn addresses(&self) -> Result<Vec<SocketAddr>, Cause> {
         let known = self.known.lock().map(|known| known.addresses.clone()).unwrap_or_default();
         let patience = if known.is_empty() { RESOLVE_FIRST } else { RESOLVE };
         let found = match timeout(patience, lookup_host((self.host.as_str(), self.port))).await {
             Ok(found) => found.map(Iterator::collect::<Vec<_>>),
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the resolver does not answer")),
+            Err(_) if known.is_empty() => {
+                let detail = Detail::new(&format!("no answer within {} s", patience.as_secs()));
+                return Err(Cause::ResolverDown { detail });
+            }
+            Err(_) => return Ok(known),
         };
         match found {
             Ok(found) if !found.is_empty() => {
@@ -119,8 +128,8 @@ impl Door {
                 Ok(found)
             }
             _ if !known.is_empty() => Ok(known),
-            Ok(_) => Err(Cause::NameUnresolved { detail: Detail::new("no address") }),
-            Err(error) => Err(Cause::NameUnresolved { detail: Detail::new(&error.to_string()) }),
+            Ok(_) => Err(Cause::NameUnknown { detail: Detail::new("no address") }),
+            Err(error) => Err(diagnose::resolve_error(&error)),
         }
     }
 }

@@ -1,0 +1,151 @@
+//! What holds for every cause: it has a row, a name, a text, and a place in the README.
+
+use alloc::collections::BTreeSet;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+use std::format;
+
+use super::*;
+
+/// One of each cause; `all_of_them_are_here` sees to that.
+pub(crate) fn every() -> Vec<Cause> {
+    let detail = || Detail::new("what was said");
+    let key = || String::from("SHA256:abc");
+    vec![
+        Cause::NameUnknown { detail: detail() },
+        Cause::ResolverDown { detail: detail() },
+        Cause::NoRoute,
+        Cause::ConnectionRefused,
+        Cause::TimedOut,
+        Cause::ConnectFailed { detail: detail() },
+        Cause::MaxStartups,
+        Cause::NotAllowedNow,
+        Cause::ResetInKeyExchange { detail: detail() },
+        Cause::KeyExchangeHangs,
+        Cause::NoCommonAlgorithm { detail: detail() },
+        Cause::LoginTimedOut,
+        Cause::HostKeyUnknown,
+        Cause::HostKeyChanged,
+        Cause::Clock { detail: detail() },
+        Cause::KeyRefused { detail: detail() },
+        Cause::TooManyKeys,
+        Cause::AccountRefused { detail: detail() },
+        Cause::PasswordExpired,
+        Cause::SshMissing { detail: detail() },
+        Cause::SshTooOld { detail: detail() },
+        Cause::SshMisconfigured { detail: detail() },
+        Cause::DiskFull { detail: detail() },
+        Cause::ControlSocketFailed { detail: detail() },
+        Cause::SshFailed { detail: detail() },
+        Cause::ConnectionLost { detail: detail() },
+        Cause::HeartbeatLost,
+        Cause::ForcedCommand { detail: detail() },
+        Cause::NoShell { detail: detail() },
+        Cause::MaxSessions,
+        Cause::HoldRefused { detail: detail() },
+        Cause::ForwardingForbidden,
+        Cause::ForwardingForbiddenByKey,
+        Cause::ForwardingForbiddenByPermitlisten,
+        Cause::ForwardingForbiddenByServer,
+        Cause::ForwardRefused,
+        Cause::PortBusy { detail: detail() },
+        Cause::PortTakenByProgram { program: detail(), pid: 7 },
+        Cause::PortTakenByUser { uid: 7, fingerprint: None },
+        Cause::PortTakenByUser { uid: 7, fingerprint: Some(key()) },
+        Cause::AnotherHome { fingerprint: key() },
+        Cause::AnotherTunnelOfThisHome,
+        Cause::AnotherLiveSession,
+        Cause::TakeoverFailed { detail: detail() },
+        Cause::TakenByAnotherHost { fingerprint: key() },
+        Cause::TargetRefused,
+        Cause::TargetSilent,
+        Cause::TargetUnproven { detail: detail() },
+    ]
+}
+
+#[test]
+fn all_of_them_are_here() {
+    // Who does not know a kind lists those that there are.
+    let why = serde_json::from_str::<Cause>(r#"{"kind":"?"}"#).unwrap_err().to_string();
+    let (_, listed) = why.split_once("expected one of ").expect("a list");
+    let variants: BTreeSet<&str> = listed.split('`').skip(1).step_by(2).collect();
+    let here = every();
+    let kinds: BTreeSet<&str> = here.iter().map(Cause::kind).collect();
+    assert_eq!(kinds, variants);
+}
+
+#[test]
+fn each_is_named_in_json_as_it_names_itself_and_reads_back() {
+    for cause in every() {
+        let text = serde_json::to_string(&cause).unwrap();
+        assert!(text.starts_with(&format!(r#"{{"kind":"{}""#, cause.kind())), "{text}");
+        assert_eq!(serde_json::from_str::<Cause>(&text).unwrap(), cause);
+    }
+}
+
+#[test]
+fn each_has_a_voice_of_its_own() {
+    let mut texts = BTreeSet::new();
+    for cause in every() {
+        let (text, remedy) = (cause.to_string(), cause.remedy());
+        assert!(texts.insert(text.clone()), "{text}: another cause says the same");
+        for said in [text.as_str(), remedy] {
+            let first = said.chars().next().expect("words");
+            assert!(first.is_lowercase() || first == '`', "`{said}` begins in lower case");
+            assert!(!said.ends_with('.'), "`{said}` has no final stop");
+        }
+    }
+}
+
+#[test]
+fn what_only_a_person_mends_is_nobody_elses_weather() {
+    for cause in every() {
+        let weather = cause.fault() == Fault::Network;
+        assert!(!(weather && cause.retry() == Retry::Halt), "{cause} passes by itself");
+        let nothing_to_do = cause.remedy().starts_with("nothing to do");
+        assert!(!(nothing_to_do && cause.retry() == Retry::Halt), "{cause} waits for nobody");
+    }
+}
+
+/// The rows of the README's table of causes: what is read, and what to do.
+fn readme() -> Vec<(&'static str, &'static str)> {
+    let readme = include_str!("../../../../README.md");
+    let (_, table) = readme.split_once("| You read | What to do |\n|---|---|\n").expect("a table");
+    let rows = table.lines().take_while(|line| line.starts_with('|'));
+    rows.map(|row| {
+        let mut cells = row.trim_matches('|').split(" | ").map(str::trim);
+        (cells.next().expect("a text"), cells.next().expect("a remedy"))
+    })
+    .collect()
+}
+
+/// Whether a cell shows a text: `…` stands for anything, and so does all that follows the cell.
+fn shows(cell: &str, text: &str) -> bool {
+    let mut rest = text;
+    for (at, part) in cell.split('…').map(str::trim).enumerate() {
+        let Some(found) = rest.find(part) else { return false };
+        if at == 0 && found != 0 {
+            return false;
+        }
+        rest = &rest[found + part.len()..];
+    }
+    true
+}
+
+#[test]
+fn each_stands_in_the_readme_and_nothing_else_does() {
+    let (rows, causes) = (readme(), every());
+    for cause in &causes {
+        let text = cause.to_string();
+        let shown = rows.iter().filter(|(cell, _)| shows(cell, &text)).count();
+        assert_eq!(shown, 1, "`{text}` stands in {shown} rows of the README's table");
+    }
+    for (cell, remedy) in &rows {
+        assert!(
+            causes.iter().any(|cause| shows(cell, &cause.to_string())),
+            "nothing says `{cell}`"
+        );
+        assert!(!remedy.is_empty(), "`{cell}` has a remedy");
+    }
+}
