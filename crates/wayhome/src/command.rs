@@ -10,3 +10,4 @@ pub mod service;
 pub mod ssh_config;
 pub mod status;
 pub mod try_road;
+pub mod uninstall;

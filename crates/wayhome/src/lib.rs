@@ -16,3 +16,4 @@ pub mod service;
 pub mod ssh_config;
 mod supervise;
 pub mod trial;
+pub mod uninstall;

@@ -21,3 +21,4 @@ mod import;
 mod row_one;
 mod seats;
 mod ssh_config;
+mod uninstall;
