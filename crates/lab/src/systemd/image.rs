@@ -21,6 +21,7 @@ use crate::net::Lab;
 const PACKAGES: &[&str] = &[
     "autossh",
     "dbus",
+    "dbus-user-session",
     "iproute2",
     "libpam-systemd",
     "openssh-client",
