@@ -15,3 +15,4 @@ mod boots;
 mod disk;
 mod processes;
 mod road;
+mod service;

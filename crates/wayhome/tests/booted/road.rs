@@ -14,6 +14,9 @@ use wayhome_lab::{Lab, assert_eventually};
 /// out (30 s) included.
 pub const SOON: Duration = Duration::from_secs(60);
 
+/// The port at the gateway.
+pub const PORT: u16 = 2222;
+
 /// The agent's unit.
 pub const UNIT: &str = "wayhome-agent";
 
@@ -51,7 +54,7 @@ impl<'a> Road<'a> {
         let began = Instant::now();
         road.install();
         road.until_up();
-        road.bring_configuration();
+        road.bring_configuration(&road.home.sh("wayhome ssh-config --user fan").unwrap());
         road.arrive().expect("ssh home-ubuntu");
         println!("installed: `ssh home-ubuntu` works after {:.1?}", began.elapsed());
         road
@@ -78,11 +81,11 @@ impl<'a> Road<'a> {
         fs::write(laptop_key_at_home, laptop_key).unwrap();
     }
 
-    /// Step 2: the account at the gateway that can hold this port, and nothing else.
+    /// Step 2: the account at the gateway that can hold two ports, and nothing else.
     fn prepare_gateway(&self) {
         self.as_fan(
             "wayhome gate > wayhome-gate\n\
-             wayhome gate --authorize ~/.ssh/wayhome.pub --port 2222 > home.line\n\
+             wayhome gate --authorize ~/.ssh/wayhome.pub --port 2222 --port 2223 > home.line\n\
              wayhome gate --authorize laptop.pub --port 2222 --laptop >> home.line",
         );
         for name in ["wayhome-gate", "home.line"] {
@@ -93,7 +96,7 @@ impl<'a> Road<'a> {
     }
 
     /// Step 7: the agent as a service.
-    fn install(&self) {
+    pub fn install(&self) {
         self.write_config();
         self.as_fan("sudo wayhome service install agent --config agent.toml --accept-new");
     }
@@ -103,12 +106,11 @@ impl<'a> Road<'a> {
         fs::write(self.home.file("/home/fan/agent.toml"), AGENT_TOML).unwrap();
     }
 
-    /// Step 5: what home prints is pasted on the laptop.
-    pub fn bring_configuration(&self) {
-        let text = self.home.sh("wayhome ssh-config --user fan").unwrap();
+    /// Step 5: what home printed is pasted on the laptop.
+    pub fn bring_configuration(&self, text: &str) {
         let part = |name: &str| {
-            let (_, after) = text.split_once(&format!("begin {name} ---\n")).expect(&text);
-            after.split_once(&format!("# --- wayhome: end {name}")).expect(&text).0
+            let (_, after) = text.split_once(&format!("begin {name} ---\n")).expect(text);
+            after.split_once(&format!("# --- wayhome: end {name}")).expect(text).0
         };
         let folder = self.laptop.file("/root/.ssh");
         fs::write(folder.join("config"), part("config")).unwrap();
@@ -200,7 +202,7 @@ impl<'a> Road<'a> {
 }
 
 /// Step 3, as a file.
-const AGENT_TOML: &str = r#"
+pub const AGENT_TOML: &str = r#"
 name = "home-ubuntu"
 
 [[gateway]]
