@@ -38,6 +38,8 @@ pub const TEST: &[Need] = &[
     ("pgrep", "procps"),
     ("script", "bsdutils"),
     ("man", "man-db"),
+    ("debootstrap", "debootstrap"),
+    ("systemd-nspawn", "systemd-container"),
 ];
 
 /// What `bench --stock` compares with.

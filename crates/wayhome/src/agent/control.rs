@@ -165,9 +165,13 @@ pub fn socket_path(runtime: &Path, name: &Name) -> PathBuf {
 /// The control sockets of the agents on this machine that are ours. One that a dead agent left is
 /// told of, and removed.
 pub fn sockets() -> Outcome<Vec<PathBuf>> {
-    let dir = paths::runtime_dir()?;
+    sockets_in(&paths::runtime_dir()?)
+}
+
+/// The control sockets of agents in a folder.
+pub fn sockets_in(dir: &Path) -> Outcome<Vec<PathBuf>> {
     let mut found = Vec::new();
-    let entries = match std::fs::read_dir(&dir) {
+    let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
         Err(error) => {

@@ -6,6 +6,7 @@ use crate::agent::ssh::pin::FirstContact;
 use crate::error::Outcome;
 use crate::service::install::{self, Request};
 use crate::service::unit::RunsAs;
+use crate::service::{status, uninstall};
 
 /// Let the agent run as a service: started with the machine, and watched over by systemd.
 #[derive(Debug, clap::Args)]
@@ -18,6 +19,10 @@ pub struct Args {
 enum Command {
     #[command(subcommand)]
     Install(Install),
+    #[command(subcommand)]
+    Uninstall(Uninstall),
+    #[command(subcommand)]
+    Status(Status),
 }
 
 /// Install a service and start it.
@@ -51,6 +56,47 @@ struct InstallAgent {
     place: Place,
 }
 
+/// Stop a service and take away what `install` wrote.
+#[derive(Debug, clap::Subcommand)]
+enum Uninstall {
+    Agent(UninstallAgent),
+}
+
+/// Stop the agent's service and take away what `install` wrote, and only that.
+///
+/// The configuration, keys, pins and the user `wayhome` stay, so that it can be installed again;
+/// `--purge` takes them away too.
+#[derive(Debug, clap::Args)]
+struct UninstallAgent {
+    /// Also the configuration, the copied keys, the pins, and the user that was made.
+    #[arg(long)]
+    purge: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// How a service is.
+#[derive(Debug, clap::Subcommand)]
+enum Status {
+    Agent(StatusAgent),
+}
+
+/// How the agent's service is: installed, started with the machine, running; and then its roads.
+///
+/// Exit code: 0 if it runs and all roads are up, 1 if not, 2 if that cannot be told.
+#[derive(Debug, clap::Args)]
+struct StatusAgent {
+    /// The service of your own, and not the system's.
+    #[arg(long)]
+    user: bool,
+    /// Look below DIR, at an image of another machine.
+    #[arg(long, value_name = "DIR", conflicts_with = "user")]
+    root: Option<PathBuf>,
+    /// Print JSON, for scripts.
+    #[arg(long)]
+    json: bool,
+}
+
 // Which service manager is meant. (No doc comment: clap would show it.)
 #[derive(Debug, clap::Args)]
 struct Place {
@@ -69,6 +115,16 @@ struct Place {
 pub fn run(args: Args) -> Outcome<u8> {
     match args.command {
         Command::Install(Install::Agent(args)) => install(*args),
+        Command::Uninstall(Uninstall::Agent(args)) => uninstall::uninstall(&uninstall::Request {
+            is_own: args.place.user,
+            root: args.place.root,
+            purge: args.purge,
+            dry_run: args.place.dry_run,
+        })
+        .map(|_| 0),
+        Command::Status(Status::Agent(args)) => {
+            status::show(&status::Request { is_own: args.user, root: args.root, json: args.json })
+        }
     }
 }
 
