@@ -16,6 +16,7 @@ use crate::import::render::render;
 use crate::import::tunnel::{Exposure, Tunnel};
 use crate::import::{switch, take_over};
 use crate::report;
+use crate::service::unit::OWN_USER;
 
 /// Make an agent.toml from an old tunnel: an `ssh -R` or autossh command, or the unit that runs one.
 ///
@@ -183,7 +184,7 @@ impl Imported {
             manager,
             text: &self.text,
             name,
-            runs_as: runs_as.filter(|user| user != "wayhome"),
+            runs_as: runs_as.filter(|user| user != OWN_USER),
             accept_new,
         };
         runtime()?.block_on(take_over::take_over(&request))

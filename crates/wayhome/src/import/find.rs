@@ -12,6 +12,7 @@ use super::tunnel::Place;
 use super::unit::Unit;
 use crate::error::{Failure, Outcome};
 use crate::paths;
+use crate::service::account;
 
 /// Which of the two managers has a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub fn command(words: Vec<String>) -> Outcome<Found> {
         .map_err(|error| Failure::usage("the current folder is gone").because(&error))?;
     let uid = rustix::process::getuid().as_raw().to_string();
     let place = Place {
-        user: account(&uid).map(|account| account.name),
+        user: account::find(&uid).map(|account| account.name),
         home: paths::home()?,
         folder,
         environment: ours.collect(),
@@ -91,39 +92,10 @@ pub fn full_name(name: &str) -> String {
     if name.ends_with(".service") { name.to_owned() } else { format!("{name}.service") }
 }
 
-/// A user of this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Account {
-    /// The login name.
-    pub name: String,
-    /// Its number.
-    pub uid: u32,
-    /// Its home folder.
-    pub home: PathBuf,
-}
-
-/// Finds a user by name or number, wherever this machine keeps its users.
-pub fn account(user: &str) -> Option<Account> {
-    let asked = Command::new("getent").args(["passwd", "--", user]).stdin(Stdio::null()).output();
-    let text = match asked {
-        Ok(output) if output.status.success() => {
-            String::from_utf8_lossy(&output.stdout).into_owned()
-        }
-        _ => fs::read_to_string("/etc/passwd").ok()?,
-    };
-    let accounts = text.lines().filter_map(|line| {
-        let mut fields = line.split(':');
-        let (name, _, uid) = (fields.next()?, fields.next()?, fields.next()?);
-        let home = fields.nth(2)?;
-        Some(Account { name: name.to_owned(), uid: uid.parse().ok()?, home: home.into() })
-    });
-    accounts.into_iter().find(|account| account.name == user || account.uid.to_string() == user)
-}
-
 fn place(started: &Started, at: &Specifiers, manager: Manager) -> Outcome<Place> {
     let (user, home) = match &started.user {
         Some(user) => {
-            let account = account(user).ok_or_else(|| {
+            let account = account::find(user).ok_or_else(|| {
                 Failure::usage(format!("the unit's `User={user}` is no user of this machine"))
                     .hint("import it on the machine where it runs")
             })?;
@@ -152,7 +124,7 @@ fn specifiers(unit: &str, manager: Manager) -> Outcome<Specifiers> {
         }
         Manager::User => {
             let uid = rustix::process::getuid().as_raw();
-            let user = account(&uid.to_string()).map_or_else(|| uid.to_string(), |a| a.name);
+            let user = account::find(&uid.to_string()).map_or_else(|| uid.to_string(), |a| a.name);
             Specifiers { unit, user, uid, home: paths::home()?, host }
         }
     })

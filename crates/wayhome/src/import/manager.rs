@@ -10,7 +10,7 @@ use super::find::Manager;
 use super::words;
 
 /// The agent's service.
-pub const SERVICE: &str = "wayhome-agent.service";
+pub use crate::service::unit::NAME as SERVICE;
 
 /// The service that does a switch, for as long as that takes.
 pub const SWITCH: &str = "wayhome-take-over.service";
