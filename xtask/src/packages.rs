@@ -39,6 +39,8 @@ pub const TEST: &[Need] = &[
     ("pgrep", "procps"),
     ("script", "bsdutils"),
     ("man", "man-db"),
+    ("debootstrap", "debootstrap"),
+    ("systemd-nspawn", "systemd-container"),
     // These play the servers that are no sshd.
     ("openssl", "openssl"),
     ("python3", "python3"),

@@ -2,6 +2,8 @@
 
 use std::process::{ExitCode, Stdio};
 
+use wayhome_lab::systemd::Image;
+
 use crate::say::say;
 use crate::{Result, cargo, finish, openssh10, packages};
 
@@ -22,6 +24,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if !packages::bring(&needs)? {
         return Ok(ExitCode::FAILURE);
     }
+    bring_image(is_required())?;
     let mut tests = cargo();
     match openssh10::bring() {
         Ok(openssh10::Brought::At(folder)) => {
@@ -39,6 +42,22 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         tests.args(["test", "--workspace"]).env("RUST_TEST_THREADS", "2");
     }
     finish(tests.args(&args.args))
+}
+
+/// The disk of the tests that boot a systemd.
+fn bring_image(is_required: bool) -> Result<()> {
+    let made = Image::is_possible().and_then(|()| {
+        if Image::find().is_err() {
+            say(format_args!("Making a small Debian in `target/`, for tests that boot (a minute)"));
+        }
+        Image::make().map(drop)
+    });
+    match made {
+        Err(why) if is_required => return Err(why.into()),
+        Err(why) => say(format_args!("without a real systemd: {why}")),
+        Ok(()) => {}
+    }
+    Ok(())
 }
 
 fn has_nextest() -> bool {

@@ -76,6 +76,9 @@ pub fn uninstall(request: &Request) -> Outcome<bool> {
         if !request.is_own && is_ours(&account) {
             removal.account()?;
             any |= removal.file(&account)?;
+            if let Some(folder) = account.parent() {
+                removal.empty_folder(folder);
+            }
         }
     }
     if !any && !request.dry_run {
