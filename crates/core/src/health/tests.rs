@@ -122,15 +122,17 @@ fn readme() -> Vec<(&'static str, &'static str)> {
 
 /// Whether a cell shows a text: `…` stands for anything, and so does all that follows the cell.
 fn shows(cell: &str, text: &str) -> bool {
-    let mut rest = text;
-    for (at, part) in cell.split('…').map(str::trim).enumerate() {
-        let Some(found) = rest.find(part) else { return false };
-        if at == 0 && found != 0 {
-            return false;
+    let mut parts = cell.split('…').map(str::trim);
+    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else {
+        return false;
+    };
+    parts.all(|part| match rest.split_once(part) {
+        Some((_, after)) => {
+            rest = after;
+            true
         }
-        rest = &rest[found + part.len()..];
-    }
-    true
+        None => false,
+    })
 }
 
 #[test]
