@@ -1,9 +1,10 @@
-//! What developers run: `cargo xtask try | test | bench | tidy`. One file for each command.
+//! What developers run: `cargo xtask try | test | bench | tidy | share`. One file for each command.
 
 mod bench;
 mod openssh10;
 mod packages;
 mod say;
+mod share;
 mod test;
 mod tidy;
 mod trial;
@@ -33,6 +34,8 @@ enum Task {
     Test(test::Args),
     /// Measures the road in the lab, with a release build
     Bench(bench::Args),
+    /// Writes manual pages and completions, as packages lay them out
+    Share(share::Args),
     /// Checks the house rules that no compiler checks
     Tidy,
 }
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Task::Try(args) => trial::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Share(args) => share::run(&args),
         Task::Tidy => tidy::run(),
     };
     done.unwrap_or_else(|error| {

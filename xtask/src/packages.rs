@@ -36,6 +36,8 @@ pub const TEST: &[Need] = &[
     ("tc", "iproute2"),
     ("nft", "nftables"),
     ("pgrep", "procps"),
+    ("script", "bsdutils"),
+    ("man", "man-db"),
 ];
 
 /// What `bench --stock` compares with.

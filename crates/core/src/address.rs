@@ -8,6 +8,7 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::secret::masked;
 use crate::service::is_host;
 
 /// The address of a gateway that is a plain sshd.
@@ -42,9 +43,10 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let bad = |why: &str| {
+            let shown = masked(text);
             Err(AddressError(format!(
                 "`{}` {why}; write `root@203.0.113.10`, or `ssh://root@203.0.113.10:22`",
-                text.escape_default()
+                shown.escape_default()
             )))
         };
         let (is_url, rest) = match text.split_once("://") {
@@ -54,6 +56,9 @@ impl FromStr for Address {
         };
         let (user, place) = match rest.rsplit_once('@') {
             Some((user, place)) if is_user(user) => (Some(user.to_owned()), place),
+            Some((user, _)) if is_url && user.contains(':') => {
+                return bad("has a password in it, and ssh takes none");
+            }
             Some(_) => return bad("has a login name that ssh would not take"),
             None => (None, rest),
         };

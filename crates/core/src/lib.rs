@@ -16,6 +16,7 @@ pub mod known_hosts;
 pub mod link;
 pub mod liveness;
 pub mod name;
+pub mod secret;
 pub mod service;
 pub mod status;
 pub mod time;

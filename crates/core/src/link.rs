@@ -7,14 +7,19 @@
 //! Three things go on at once, and each has a file:
 //! - `conn`: a connection to the gateway, with its heartbeats;
 //! - `seek`: how a connection is found: knock, dial, hold; and the race against one that is suspect;
-//! - `road`: what is done over a connection for each service: forward, look, release, prove.
+//! - `road`: what is done over a connection for each service: forward, look, release, prove;
+//! - `takeover`: what is done if a port is held already;
+//! - `replan`: what changes when the services change while the link runs.
 
 mod conn;
+mod replan;
 mod road;
 mod seek;
+mod takeover;
 #[cfg(test)]
 mod tests;
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -28,9 +33,10 @@ use crate::service::Service;
 use crate::status::{Finding, LinkState, LinkStatus, millis};
 use crate::time::Time;
 use conn::Conn;
-pub use road::{Holder, Sighting};
+pub use road::Sighting;
 use road::{Op, Road};
 use seek::Seek;
+pub use takeover::Holder;
 
 /// How long the end of a link may take before the agent stops waiting for it.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -44,7 +50,7 @@ const REMEMBERED: usize = 16;
 pub struct Plan {
     /// The gateway's address, as the configuration has it.
     pub gateway: String,
-    /// The services to offer there; never empty.
+    /// The services to offer there; never empty. They are numbered in this order, from 0.
     pub services: Vec<Service>,
     /// Whether a plain TCP connect to the gateway says anything (not through a jump host).
     pub knockable: bool,
@@ -89,7 +95,8 @@ pub enum Stage {
     Exchanged,
 }
 
-/// What happened.
+/// What happened. A service goes by its number, which is never used again in a link's life:
+/// [`Link::service`] says which it is.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// Time has passed.
@@ -112,7 +119,7 @@ pub enum Event {
     Inspected {
         /// The connection.
         conn: ConnId,
-        /// Whether the gateway acknowledged or sent anything within the last second.
+        /// Whether the gateway acknowledges anything, or sends anything that ssh reads.
         moving: bool,
     },
     /// Why the forward that is out will not be granted: sshd's own word, ahead of its answer.
@@ -125,6 +132,10 @@ pub enum Event {
     Released(ConnId, usize, Result<(), Detail>),
     /// What answers behind a service's port, and which host keys the target shows at home.
     Seen(ConnId, usize, Sighting, Vec<HostKey>),
+    /// A service's port was given back, or was not held.
+    Withdrawn(ConnId, usize),
+    /// The configuration was read again: the services, and the pace of the heartbeats, from now on.
+    Replanned(Vec<Service>, Duration),
     /// Addresses or routes have changed; these connections' own addresses are gone.
     NetworkChanged(Vec<ConnId>),
     /// A person asks to try now.
@@ -146,7 +157,7 @@ pub enum Action {
     Hold(ConnId),
     /// Send a heartbeat over the hold. Answer: `Pong`, if all is well.
     Ping(ConnId, u64),
-    /// See whether the connection moves data. Answer: `Inspected`, at once.
+    /// See whether the connection moves data. Answer: `Inspected`, within a second.
     Inspect(ConnId),
     /// Ask for a service's port. Answer: `Forwarded`.
     Forward(ConnId, usize),
@@ -156,6 +167,8 @@ pub enum Action {
     Release(ConnId, usize, Session),
     /// Go through a service's port and see who is there. Answer: `Seen`, within its own deadline.
     Prove(ConnId, usize),
+    /// Give a service's port back; streams that are open stay so. Answer: `Withdrawn`.
+    Withdraw(ConnId, usize),
     /// Record this session as ours, to outlive the agent. No answer.
     Remember(Session),
     /// Tell the person. No answer.
@@ -167,10 +180,14 @@ pub enum Action {
 /// What a person following the log wants to read.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Note {
-    /// The link stands. After an outage: how long that was.
+    /// The link stands. After an outage: how long that was, and why.
     LinkUp {
         /// From the loss, or from the first suspicion.
         after: Option<Duration>,
+        /// The newest reason of the outage, if there was one.
+        why: Option<Cause>,
+        /// How many dials it took.
+        attempts: u32,
     },
     /// The heartbeat is late.
     Suspect,
@@ -189,6 +206,8 @@ pub enum Note {
         service: usize,
         /// From the loss of the road to the proof.
         after: Option<Duration>,
+        /// The link's smoothed round trip, if a heartbeat was answered already.
+        round_trip: Option<Duration>,
     },
     /// A service is not up, for this reason.
     ServiceTrouble {
@@ -215,7 +234,13 @@ pub struct Link {
     serving: Option<Conn>,
     /// What goes on to get one, or a better one.
     seek: Seek,
-    roads: Vec<Road>,
+    /// By the services' numbers.
+    roads: BTreeMap<usize, Road>,
+    /// The numbers of the services that are offered, in the configuration's order.
+    offered: Vec<usize>,
+    next_number: usize,
+    /// Counts the changes that a hold has to know of.
+    revision: u32,
     dials: u32,
     hold_timeouts: u32,
     life: Life,
@@ -224,6 +249,8 @@ pub struct Link {
     told: Vec<&'static str>,
     attempt: u32,
     reconnects: u64,
+    /// When an attempt last came early because the network changed.
+    early: Option<Time>,
     /// When the link was lost or first suspected; cleared when it stands again.
     down_since: Option<Time>,
     ever_up: bool,
@@ -239,10 +266,16 @@ enum Life {
 
 impl Link {
     /// A link that has not begun: the first [`Event::Timer`] sets it off.
-    pub fn new(plan: Plan, now: Time) -> Self {
+    pub fn new(mut plan: Plan, now: Time) -> Self {
+        let services = core::mem::take(&mut plan.services);
+        let count = services.len();
+        let services = services.into_iter().enumerate();
         Self {
             backoff: Backoff::new(Duration::from_millis(250), plan.seed),
-            roads: plan.services.iter().map(|_| Road::down(now)).collect(),
+            offered: (0..count).collect(),
+            next_number: count,
+            roads: services.map(|(n, service)| (n, Road::down(service, now))).collect(),
+            revision: 0,
             serving: None,
             seek: Seek::Waiting { until: now },
             dials: 0,
@@ -252,6 +285,7 @@ impl Link {
             told: Vec::new(),
             attempt: 0,
             reconnects: 0,
+            early: None,
             down_since: None,
             ever_up: false,
             shown: (LinkState::Down, now),
@@ -312,13 +346,22 @@ impl Link {
             reconnects: self.reconnects,
             hold: conn.is_some_and(Conn::is_held),
             no_hold: conn.and_then(|conn| conn.no_hold.as_ref()).map(Finding::from),
-            services: self
-                .roads
-                .iter()
-                .zip(&self.plan.services)
-                .map(|(road, service)| road.status(service, now))
-                .collect(),
+            services: self.offered().map(|(_, road)| road.status(now)).collect(),
         }
+    }
+
+    /// The service with this number, also while its port is still being given back.
+    pub fn service(&self, number: usize) -> Option<&Service> {
+        self.roads.get(&number).map(|road| &road.service)
+    }
+
+    /// The services that are offered, with their numbers, in the order in which `status` has them.
+    pub fn services(&self) -> impl Iterator<Item = (usize, &Service)> {
+        self.offered().map(|(number, road)| (number, &road.service))
+    }
+
+    fn offered(&self) -> impl Iterator<Item = (usize, &Road)> {
+        self.offered.iter().filter_map(|number| Some((*number, self.roads.get(number)?)))
     }
 
     fn state(&self) -> LinkState {
@@ -348,6 +391,12 @@ impl Link {
             Event::Inspected { conn, moving } => self.inspected(conn, moving, now, out),
             Event::NetworkChanged(lost) => self.network_changed(&lost, now, out),
             Event::Kick => self.kick(now),
+            Event::Replanned(services, heartbeat) => self.replan(services, heartbeat, now),
+            Event::Withdrawn(id, service) => {
+                if self.finish(id, service, |op| *op == Op::Withdraw).is_some() {
+                    self.roads.remove(&service);
+                }
+            }
             Event::Explained(id, cause) => {
                 if let Some(conn) = self.serving.as_mut().filter(|conn| conn.id == id) {
                     conn.explained = Some(cause);
@@ -390,6 +439,7 @@ impl Link {
     fn advance(&mut self, now: Time, out: &mut Vec<Action>) {
         self.tend_serving(now, out);
         self.tend_seek(now, out);
+        self.clear_roads();
         self.tend_roads(now, out);
     }
 
@@ -403,7 +453,7 @@ impl Link {
         if self.seek.conn().is_none() {
             self.seek = Seek::Idle;
         }
-        for road in &mut self.roads {
+        for road in self.roads.values_mut() {
             road.fall(now);
         }
     }

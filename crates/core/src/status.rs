@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub pid: u32,
     /// How long the agent has been running, in milliseconds.
     pub running_ms: u64,
+    /// The file that it was configured from, if it was from one.
+    pub configuration: Option<Configuration>,
     /// One link for each gateway, in the configuration's order.
     pub links: Vec<LinkStatus>,
 }
@@ -31,13 +33,28 @@ impl Snapshot {
     /// The version that this program writes.
     pub const VERSION: u32 = 1;
 
-    /// Whether each service was proven at each gateway, and each link stands.
+    /// Whether each service was proven at each gateway, each link stands, and the configuration that
+    /// runs is the one that the person wrote last.
     pub fn all_up(&self) -> bool {
+        if self.configuration.as_ref().is_some_and(|file| file.error.is_some()) {
+            return false;
+        }
         let proven = |link: &LinkStatus| {
             link.state == LinkState::Up && link.services.iter().all(|s| s.state == ServiceState::Up)
         };
         !self.links.is_empty() && self.links.iter().all(proven)
     }
+}
+
+/// The file that an agent was configured from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configuration {
+    /// Its path.
+    pub file: String,
+    /// How long ago what runs was read from it, in milliseconds.
+    pub loaded_ms: u64,
+    /// Why what stands in it now was not taken over.
+    pub error: Option<String>,
 }
 
 /// The road to one gateway.

@@ -1,33 +1,42 @@
 //! The agent: the daemon at home. It keeps a link to each gateway, and tells whoever may ask how
 //! they are.
 
+mod burst;
+pub mod check;
 pub mod control;
+mod hangup;
 mod link;
+mod links;
 mod network;
+pub mod notify;
 mod sockets;
 pub mod ssh;
 mod state;
+mod story;
+mod watch;
+mod way;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
-use wayhome_core::status::{Snapshot, millis};
+use wayhome_core::status::{Configuration, Snapshot, millis};
 
-use crate::config::Config;
+use crate::config::{Config, changes};
 use crate::error::{Failure, Outcome};
 use crate::paths;
+use control::Reloaded;
+use hangup::{Hangup, Hangups};
 use link::Order;
+use links::Links;
+use notify::Manager;
 use ssh::pin::{self, FirstContact, Pinned};
 use state::State;
 
-/// Orders to a link are few, and each is answered at once; a full queue makes the giver wait.
-const ORDERS: usize = 16;
-
-/// Runs an agent until it is told to end.
-pub async fn run(config: Config, first: FirstContact) -> Outcome {
+/// Runs an agent until it is told to end. `file` is where its configuration stands, if it is to be
+/// read again when it changes.
+pub async fn run(config: Config, file: Option<PathBuf>, first: FirstContact) -> Outcome {
     let state = Arc::new(State::open(&config.name)?);
     let runtime = paths::runtime_dir()?;
     paths::private_dir(&runtime)?;
@@ -35,42 +44,48 @@ pub async fn run(config: Config, first: FirstContact) -> Outcome {
     let sockets = sockets::Folder::make(&runtime)?;
     let control = control::Server::bind(&runtime, &config.name)?;
 
-    let began = Instant::now();
-    let mut links = JoinSet::new();
-    let mut orders = Vec::new();
-    for (index, gateway) in config.gateways.iter().cloned().enumerate() {
-        let (sender, receiver) = mpsc::channel(ORDERS);
-        orders.push(sender);
-        let sockets = sockets.of_link(index);
-        let (config, state) = (config.clone(), Arc::clone(&state));
-        links.spawn(async move { link::run(&config, gateway, state, sockets, receiver).await });
-    }
-    let agent = Agent { config, began, orders };
-    tracing::info!("agent for `{}` runs", agent.config.name);
-
     let mut terminate = signals(SignalKind::terminate())?;
     let mut interrupt = signals(SignalKind::interrupt())?;
-    let mut changes = network::Changes::listen();
-    if let Err(error) = &changes {
+    let mut hangups = Hangups::listen()
+        .map_err(|error| Failure::new("signals cannot be received").because(&error))?;
+    let mut network = network::Changes::listen();
+    if let Err(error) = &network {
         tracing::info!("changes of the network cannot be seen ({error}); heartbeats find them");
     }
+    let mut edits = watch(file.as_deref());
+
+    let mut links = Links::new(state, sockets);
+    links.follow(&config, None).await;
+    let mut agent = Agent::new(config, file, first, links);
+    tracing::info!(event = "started", "agent for `{}` runs", agent.config.name);
+    agent.manager.ready();
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            changed = next_change(&mut changes) => match changed {
-                Ok(()) => agent.tell_all(|| Order::NetworkChanged).await,
-                Err(error) => changes = Err(error),
+            hangup = hangups.next() => match hangup {
+                Hangup::TerminalGone => break,
+                Hangup::Reload => drop(agent.reload().await),
+            },
+            seen = next_edit(&mut edits) => {
+                // The file may lie elsewhere now, behind another link.
+                edits = seen.and_then(|()| watch(agent.file.as_deref()));
+                agent.reload().await;
+            }
+            changed = next_change(&mut network) => match changed {
+                Ok(()) => agent.links.tell_all(|| Order::NetworkChanged).await,
+                Err(error) => network = Err(error),
             },
             request = control.accept() => agent.answer(request).await,
+            () = agent.manager.due() => agent.alive().await,
         }
     }
-    tracing::info!("ending");
-    agent.tell_all(|| Order::Stop).await;
-    let ended = async { while links.join_next().await.is_some() {} };
+    tracing::info!(event = "ending", "ending");
+    agent.manager.stopping();
+    agent.links.tell_all(|| Order::Stop).await;
     tokio::select! {
         // Each link ends within seconds by itself; a second ^C is for who cannot wait.
-        () = ended => {}
+        () = agent.links.ended() => {}
         _ = interrupt.recv() => {}
     }
     Ok(())
@@ -82,14 +97,12 @@ async fn pin_all(config: &Config, first: FirstContact) -> Outcome {
     let mut missing = Vec::new();
     for gateway in &config.gateways {
         match pin::ensure(gateway, first).await? {
-            Pinned::Before => {}
-            Pinned::Now(fingerprint, why) => {
-                tracing::info!("{}: pinned its host key {fingerprint}: {why}", gateway.address);
-            }
             Pinned::NotYet(why) => missing.push(why),
+            pinned => pinned.report(gateway),
         }
     }
-    if missing.len() < config.gateways.len() {
+    // Under a service manager the agent stays, and its links say what is missing.
+    if missing.len() < config.gateways.len() || first == FirstContact::Known {
         for why in missing {
             tracing::warn!("{why}");
         }
@@ -100,43 +113,129 @@ async fn pin_all(config: &Config, first: FirstContact) -> Outcome {
 
 struct Agent {
     config: Config,
+    file: Option<PathBuf>,
+    first: FirstContact,
+    links: Links,
+    manager: Manager,
     began: Instant,
-    orders: Vec<mpsc::Sender<Order>>,
+    loaded: Instant,
+    /// Why what stands in the file now was not taken over.
+    refused: Option<String>,
 }
 
 impl Agent {
-    async fn tell_all(&self, order: impl Fn() -> Order) {
-        for link in &self.orders {
-            // A link that has ended hears nothing, and need not.
-            let _ = link.send(order()).await;
+    fn new(config: Config, file: Option<PathBuf>, first: FirstContact, links: Links) -> Self {
+        let now = Instant::now();
+        let manager = Manager::of_environment();
+        Self { config, file, first, links, manager, began: now, loaded: now, refused: None }
+    }
+
+    /// Reads the configuration again. Only what changed in it is touched; one that is wrong changes
+    /// nothing.
+    async fn reload(&mut self) -> Reloaded {
+        let Some(file) = self.file.clone() else {
+            tracing::info!("there is no configuration file to read again");
+            return Reloaded::NoFile;
+        };
+        self.manager.reloading();
+        let reloaded = self.take_in(&file).await;
+        self.manager.ready();
+        reloaded
+    }
+
+    async fn take_in(&mut self, file: &Path) -> Reloaded {
+        let read = Config::from_file(file).and_then(|new| self.succeeds(new, file));
+        match read {
+            Ok(new) => {
+                let changes = changes::between(&self.config, &new);
+                if new != self.config {
+                    let first = match self.first {
+                        FirstContact::Accept => FirstContact::Accept,
+                        FirstContact::Ask | FirstContact::Known => FirstContact::Known,
+                    };
+                    self.links.follow(&new, Some(first)).await;
+                    self.config = new;
+                    let what = changes.join("; ");
+                    tracing::info!("the configuration was read again: {what}");
+                } else if self.refused.is_some() {
+                    tracing::info!("the configuration is as it was again");
+                }
+                self.refused = None;
+                self.loaded = Instant::now();
+                Reloaded::Taken(changes)
+            }
+            Err(why) => {
+                let why = why.to_string();
+                if self.refused.as_ref() != Some(&why) {
+                    tracing::error!("the configuration was not taken over: {why}");
+                }
+                self.refused = Some(why.clone());
+                Reloaded::Refused(why)
+            }
         }
     }
 
-    async fn snapshot(&self) -> Snapshot {
-        let mut links = Vec::new();
-        for link in &self.orders {
-            let (reply, status) = oneshot::channel();
-            let _ = link.send(Order::Status(reply)).await;
-            links.extend(status.await);
+    /// Whether a configuration can follow the one that runs.
+    fn succeeds(&self, new: Config, file: &Path) -> Outcome<Config> {
+        if new.name == self.config.name {
+            return Ok(new);
         }
+        let (old, new) = (&self.config.name, &new.name);
+        let file = file.display();
+        Err(Failure::usage(format!("{file}: `name` was `{old}`, and is `{new}` now"))
+            .hint("a running agent keeps its name; start it again to give it another one"))
+    }
+
+    async fn snapshot(&self) -> Snapshot {
         Snapshot {
             version: Snapshot::VERSION,
             name: self.config.name.clone(),
             pid: std::process::id(),
             running_ms: millis(self.began.elapsed()),
-            links,
+            configuration: self.file.as_ref().map(|file| Configuration {
+                file: file.display().to_string(),
+                loaded_ms: millis(self.loaded.elapsed()),
+                error: self.refused.clone(),
+            }),
+            links: self.links.status().await,
         }
     }
 
-    async fn answer(&self, request: control::Request) {
+    /// Tells the service manager that the loop turns, and with it each link.
+    async fn alive(&mut self) {
+        let snapshot = self.snapshot().await;
+        self.manager.alive(&snapshot, self.links.count());
+    }
+
+    async fn answer(&mut self, request: control::Request) {
         match request.asked {
             control::Asked::Status => request.reply(&self.snapshot().await),
             control::Asked::Kick => {
-                self.tell_all(|| Order::Kick).await;
+                self.links.tell_all(|| Order::Kick).await;
                 request.reply(&self.snapshot().await);
             }
             control::Asked::Config => request.reply(&self.config),
+            control::Asked::Reload => request.reply(&self.reload().await),
         }
+    }
+}
+
+fn watch(file: Option<&Path>) -> std::io::Result<watch::Edits> {
+    let Some(file) = file else { return Err(std::io::ErrorKind::NotFound.into()) };
+    let edits = watch::Edits::of(file);
+    if let Err(error) = &edits {
+        tracing::info!(
+            "edits of `{}` cannot be seen ({error}); `wayhome reload` tells of them",
+            file.display()
+        );
+    }
+    edits
+}
+
+async fn next_edit(edits: &mut std::io::Result<watch::Edits>) -> std::io::Result<()> {
+    match edits {
+        Ok(edits) => edits.next().await,
+        Err(_) => std::future::pending().await,
     }
 }
 

@@ -1,7 +1,11 @@
 //! The commands: one file for each, with its arguments beside what it does.
 
 pub mod agent;
+pub mod completions;
 pub mod gate;
+pub mod man;
+pub mod reload;
+pub mod service;
 pub mod ssh_config;
 pub mod status;
 pub mod try_road;

@@ -1,10 +1,13 @@
 //! The agent's configuration: `agent.toml`, or what the command line said.
 //!
 //! It is read as a whole and checked as a whole before anything is dialled. An error names the file,
-//! the line and the remedy.
+//! the line and the remedy. All its paths are absolute: whoever asks the agent for it may stand in
+//! another folder.
 
+pub mod changes;
 mod file;
-mod identity;
+pub mod identity;
+mod remedy;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -67,15 +70,26 @@ impl Config {
         file::read(path)
     }
 
+    /// The text of a configuration file.
+    pub fn text_of(path: &Path) -> Outcome<String> {
+        file::text(path)
+    }
+
+    /// Checks the text of a configuration file that lies at `path`, without looking at the
+    /// identities that it names.
+    pub fn from_text(text: &str, path: &Path) -> Outcome<Self> {
+        file::parse(text, path, &|_| Ok(()))
+    }
+
     /// Checks what the command line said.
     pub fn from_arguments(arguments: Arguments) -> Outcome<Self> {
         let Some(address) = arguments.address else {
             return Err(Failure::usage("no gateway was named")
-                .hint("wayhome agent run root@203.0.113.10 -R 2222:localhost:22"));
+                .hint("`wayhome agent run root@203.0.113.10 -R 2222:localhost:22`"));
         };
         if arguments.forwards.is_empty() {
             return Err(Failure::usage("no forward was named, so there is nothing to offer")
-                .hint(format!("wayhome agent run {address} -R 2222:localhost:22")));
+                .hint(format!("`wayhome agent run {address} -R 2222:localhost:22`")));
         }
         let mut services: Vec<Service> = Vec::new();
         for mut service in arguments.forwards {
@@ -87,7 +101,8 @@ impl Config {
                 .hint("leave the bind address out, or add `--public` if that is what you want"));
             }
             if services.iter().any(|other| other.port == service.port) {
-                return Err(Failure::usage(format!("port {} is given twice", service.port)));
+                return Err(Failure::usage(format!("port {} is given twice", service.port))
+                    .hint("give each forward a port of its own: `-R 2223:localhost:80`"));
             }
             if services.iter().any(|other| other.name == service.name) {
                 service.name = Name::for_port(service.port);
@@ -97,13 +112,14 @@ impl Config {
         if let Some(identity) = &arguments.identity {
             identity::check(identity)?;
         }
+        let absolute = |path: PathBuf| paths::absolute(&path);
         Ok(Self {
             name: arguments.name.map_or_else(default_name, Ok)?,
             heartbeat: HEARTBEAT,
             gateways: vec![Gateway {
                 address,
-                identity: arguments.identity,
-                known_hosts: arguments.known_hosts.map_or_else(default_known_hosts, Ok)?,
+                identity: arguments.identity.map(absolute).transpose()?,
+                known_hosts: arguments.known_hosts.map_or_else(default_known_hosts, absolute)?,
             }],
             services,
         })

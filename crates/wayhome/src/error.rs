@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::secret::masked;
+
 /// Exit code: it was tried, and it failed.
 pub const FAILED: u8 = 1;
 /// Exit code: it was not tried, because what was asked for, or the configuration, is wrong.
@@ -22,7 +24,7 @@ pub type Outcome<T = ()> = Result<T, Failure>;
 impl Failure {
     /// It was tried, and it failed.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { code: FAILED, message: message.into(), causes: Vec::new(), hint: None }
+        Self { code: FAILED, message: told(message), causes: Vec::new(), hint: None }
     }
 
     /// It was not tried: the request or the configuration is wrong.
@@ -33,7 +35,14 @@ impl Failure {
     /// With what to do about it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(told(hint));
+        self
+    }
+
+    /// With what has become of the rest, after the message.
+    #[must_use]
+    pub fn note(mut self, note: &str) -> Self {
+        self.message = format!("{}; {note}", self.message);
         self
     }
 
@@ -49,7 +58,7 @@ impl Failure {
     pub fn because(mut self, cause: &dyn std::error::Error) -> Self {
         let mut next = Some(cause);
         while let Some(error) = next {
-            self.causes.push(error.to_string());
+            self.causes.push(told(error.to_string()));
             next = error.source();
         }
         self
@@ -59,6 +68,26 @@ impl Failure {
     pub fn code(&self) -> u8 {
         self.code
     }
+
+    /// What failed.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Why, from the top down.
+    pub fn causes(&self) -> &[String] {
+        &self.causes
+    }
+
+    /// What to do about it.
+    pub fn hint_text(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+/// A failure is for a terminal and a log; what a person or another program put into it may be not.
+fn told(text: impl Into<String>) -> String {
+    masked(&text.into()).into_owned()
 }
 
 impl fmt::Display for Failure {

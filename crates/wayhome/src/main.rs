@@ -2,11 +2,17 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use wayhome::{cli, report};
 
 fn main() -> ExitCode {
-    match cli::run(cli::Cli::parse()) {
+    let cli = match cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            report::usage(&error);
+            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+    };
+    match cli::run(cli) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             report::failure(&failure);

@@ -23,6 +23,17 @@ pub fn state_dir() -> Outcome<PathBuf> {
     }
 }
 
+/// The folder for configurations.
+pub fn config_dir() -> Outcome<PathBuf> {
+    if is_root() {
+        return Ok(PathBuf::from("/etc/wayhome"));
+    }
+    match from_env("XDG_CONFIG_HOME") {
+        Some(dir) => Ok(dir.join("wayhome")),
+        None => Ok(home()?.join(".config/wayhome")),
+    }
+}
+
 /// The folder for sockets.
 pub fn runtime_dir() -> Outcome<PathBuf> {
     if let Some(dir) = from_env("RUNTIME_DIRECTORY") {
@@ -51,6 +62,16 @@ pub fn expand(path: &str) -> Outcome<PathBuf> {
         Some(rest) => Ok(home()?.join(rest)),
         None => Ok(PathBuf::from(path)),
     }
+}
+
+/// The path from the root on, so that it means the same to whoever is told of it, in any folder.
+/// Links and `..` stay as they are.
+pub fn absolute(path: &Path) -> Outcome<PathBuf> {
+    std::path::absolute(path).map_err(|error| {
+        Failure::usage(format!("it cannot be told where `{}` lies", path.display()))
+            .because(&error)
+            .hint("go to a folder that exists, or name the file from `/` on")
+    })
 }
 
 /// Makes a folder that only its owner can open, or checks that it is one.

@@ -18,6 +18,10 @@ const GRACE: Duration = Duration::from_secs(1);
 pub fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     command.stdin(Stdio::null()).process_group(0).kill_on_drop(true);
+    // The service manager waits to hear from us, and not from what we run.
+    for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] {
+        command.env_remove(name);
+    }
     die_with_parent(&mut command);
     command
 }

@@ -6,6 +6,8 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::secret::masked;
+
 /// The most characters of a stranger's text that a cause keeps.
 const MAX_DETAIL: usize = 300;
 
@@ -15,10 +17,13 @@ const MAX_DETAIL: usize = 300;
 pub struct Detail(String);
 
 impl Detail {
-    /// Takes at most 300 characters of `text`; controls and line breaks become blanks.
+    /// Takes at most 300 characters of `text`; controls and line breaks become blanks, and a
+    /// password in an address is masked.
     pub fn new(text: &str) -> Self {
         let mut clean = String::new();
-        for word in text.split(|c: char| c.is_control() || c.is_whitespace() || is_format(c)) {
+        for word in
+            masked(text).split(|c: char| c.is_control() || c.is_whitespace() || is_format(c))
+        {
             if word.is_empty() {
                 continue;
             }
@@ -88,5 +93,11 @@ mod tests {
     fn an_escape_sequence_loses_its_teeth() {
         assert_eq!(Detail::new("a\u{1b}[31m\r\nb").to_string(), "a [31m b");
         assert_eq!(Detail::new(" \n").to_string(), "no reason given");
+    }
+
+    #[test]
+    fn a_password_is_not_passed_on() {
+        let said = Detail::new("proxy http://fan:hunter2@192.0.2.7:3128 answered 407");
+        assert_eq!(said.to_string(), "proxy http://fan:***@192.0.2.7:3128 answered 407");
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Conn {
     /// When it began to carry the services.
     pub serving_since: Time,
     pub hold: Hold,
+    /// The revision of the plan that the hold was asked for with.
+    pub hold_revision: u32,
     /// Until when to wait for the hold that was asked for once more.
     pub hold_deadline: Time,
     /// When the hold was last asked for once more.
@@ -80,6 +82,7 @@ impl Conn {
             id,
             serving_since: now,
             hold: Hold::Asked,
+            hold_revision: 0,
             hold_deadline: now,
             asked_again: None,
             no_hold: None,
@@ -132,6 +135,17 @@ impl Conn {
         true
     }
 
+    /// The hold has to know of other ports, or beat at another pace: it is asked for anew.
+    pub fn renews_hold(&mut self, revision: u32, now: Time) -> bool {
+        if !self.is_held() || self.hold_revision == revision {
+            return false;
+        }
+        self.hold = Hold::Asked;
+        self.hold_deadline = now + HOLD;
+        self.hold_revision = revision;
+        true
+    }
+
     /// The hold answers, for the first time or once more.
     pub fn holds(&mut self, heartbeat: Duration, now: Time) {
         self.hold = Hold::Held;
@@ -151,13 +165,14 @@ impl Conn {
     pub fn begin(&mut self, service: usize, op: Op, now: Time) -> Action {
         let most = match &op {
             Op::Identify(_) | Op::Prove => PROOF,
-            Op::Forward | Op::Look | Op::Release { .. } => REQUEST,
+            Op::Forward | Op::Look | Op::Release { .. } | Op::Withdraw => REQUEST,
         };
         let action = match &op {
             Op::Forward => Action::Forward(self.id, service),
             Op::Look => Action::Look(self.id, service),
             Op::Release { session, .. } => Action::Release(self.id, service, session.clone()),
             Op::Identify(_) | Op::Prove => Action::Prove(self.id, service),
+            Op::Withdraw => Action::Withdraw(self.id, service),
         };
         if matches!(op, Op::Identify(_) | Op::Prove) {
             // So that silence can be told from a road that is cut.

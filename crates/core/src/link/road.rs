@@ -1,16 +1,14 @@
 //! What is done over a connection for each service: forward, look, release, prove.
 //!
-//! The forward comes first, because it nearly always is granted. If it is refused, the agent looks
-//! who holds the port. A session that this home recorded as its own is ended; any other is first
-//! spoken to through its port, and only one that stays silent is ended: whatever answers is alive,
-//! and a live tunnel, ours or another home's, is never touched. Silence counts only over a road that
-//! answered its heartbeats meanwhile and after.
+//! The forward comes first, because it nearly always is granted. What is done if it is refused stands
+//! in `takeover`.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::conn::{Conn, Hold, Work};
+use super::takeover::{Holder, Suspected};
 use super::{Action, ConnId, Link, Note, Session};
 use crate::health::{Cause, Detail, Retry};
 use crate::host_key::HostKey;
@@ -56,31 +54,8 @@ pub(super) enum Op {
     Prove,
     /// Going through the port that somebody else holds, to see who that is.
     Identify(Holder),
-}
-
-/// Who holds a port at the gateway.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Holder {
-    /// Nobody.
-    Free,
-    /// This very connection.
-    Ourselves,
-    /// An sshd session of our own account.
-    Session(Session),
-    /// A process of another account.
-    Foreign {
-        /// The account's number.
-        uid: u32,
-    },
-    /// A process of our own account that is not an sshd session.
-    Program {
-        /// Its process id.
-        pid: u32,
-        /// Its name.
-        name: Detail,
-    },
-    /// Somebody; who, cannot be told.
-    Unknown(Detail),
+    /// Giving the port back: the service is offered no more.
+    Withdraw,
 }
 
 /// What was seen at the end of a stream through a service's port.
@@ -106,7 +81,10 @@ pub enum Sighting {
 /// One service's road over the connection that serves.
 #[derive(Debug)]
 pub(super) struct Road {
-    step: Step,
+    pub service: Service,
+    /// The service is offered no more, and its port is given back.
+    pub leaving: bool,
+    pub step: Step,
     /// Proven over this connection.
     proven: bool,
     /// The state as shown, and since when.
@@ -119,12 +97,14 @@ pub(super) struct Road {
     /// Failures in a row.
     failures: u32,
     /// The forward has been tried again after the port was found free, or was freed.
-    last_chance: Option<LastChance>,
+    pub last_chance: Option<LastChance>,
+    /// The holder was silent once.
+    pub suspected: Option<Suspected>,
 }
 
 /// What the road waits for.
 #[derive(Clone, Debug, PartialEq)]
-enum Step {
+pub(super) enum Step {
     /// A connection.
     Down,
     /// Its turn at `at`; the port is not ours.
@@ -134,14 +114,16 @@ enum Step {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum LastChance {
+pub(super) enum LastChance {
     LookedFree,
     Released,
 }
 
 impl Road {
-    pub fn down(now: Time) -> Self {
+    pub fn down(service: Service, now: Time) -> Self {
         Self {
+            service,
+            leaving: false,
             step: Step::Down,
             proven: false,
             shown: (ServiceState::Down, now),
@@ -151,6 +133,7 @@ impl Road {
             host_key: None,
             failures: 0,
             last_chance: None,
+            suspected: None,
         }
     }
 
@@ -161,6 +144,7 @@ impl Road {
         self.cause = None;
         self.failures = 0;
         self.last_chance = None;
+        self.suspected = None;
         self.show(now);
     }
 
@@ -187,15 +171,33 @@ impl Road {
         }
     }
 
+    /// Whether the port is ours.
+    pub fn is_open(&self) -> bool {
+        matches!(self.step, Step::Open { .. })
+    }
+
+    /// Takes in what was changed of the service, where its port and target are the same.
+    pub fn adopt(&mut self, service: Service, now: Time) {
+        if self.service.proof != service.proof && self.is_open() {
+            self.proven = false;
+            self.cause = None;
+            self.step = Step::Open { at: now };
+            self.show(now);
+        }
+        self.service = service;
+    }
+
     fn due(&self) -> Option<(Time, Op)> {
         match &self.step {
+            Step::Open { .. } if self.leaving => Some((Time::ZERO, Op::Withdraw)),
+            _ if self.leaving => None,
             Step::Down => None,
             Step::Shut { at, next } => Some((*at, next.clone())),
             Step::Open { at } => Some((*at, Op::Prove)),
         }
     }
 
-    fn next(&mut self, next: Op, now: Time) {
+    pub fn next(&mut self, next: Op, now: Time) {
         self.step = Step::Shut { at: now, next };
     }
 
@@ -216,9 +218,9 @@ impl Road {
         }
     }
 
-    pub fn status(&self, service: &Service, now: Time) -> ServiceStatus {
+    pub fn status(&self, now: Time) -> ServiceStatus {
         ServiceStatus {
-            service: service.clone(),
+            service: self.service.clone(),
             state: self.shown.0,
             since_ms: millis(now.since(self.shown.1)),
             cause: self.cause.as_ref().map(Finding::from),
@@ -232,9 +234,9 @@ impl Link {
     /// Begins the most urgent work that is due, if the connection is free for it.
     pub(super) fn tend_roads(&mut self, now: Time, out: &mut Vec<Action>) {
         let Some(conn) = self.serving.as_mut().filter(|conn| is_free(conn)) else { return };
-        let due = self.roads.iter().enumerate().filter_map(|(service, road)| {
+        let due = self.roads.iter().filter_map(|(service, road)| {
             let (at, op) = road.due().filter(|(at, op)| conn.can(op, *at))?;
-            (at <= now).then_some((urgency(&op), at, service, op))
+            (at <= now).then_some((urgency(&op), at, *service, op))
         });
         if let Some((_, _, service, op)) = due.min_by_key(|(urgency, at, ..)| (*urgency, *at)) {
             out.push(conn.begin(service, op, now));
@@ -253,7 +255,7 @@ impl Link {
         let work = match &conn.work {
             Some(work) => Some(work.deadline),
             None => {
-                let due = self.roads.iter().filter_map(Road::due);
+                let due = self.roads.values().filter_map(Road::due);
                 due.filter(|(at, op)| conn.can(op, *at)).map(|(at, _)| at).min()
             }
         };
@@ -266,7 +268,7 @@ impl Link {
         if let Some(conn) = &mut self.serving {
             conn.work.take_if(|work| needs_hold(&work.op));
         }
-        for road in &mut self.roads {
+        for road in self.roads.values_mut() {
             if matches!(&road.step, Step::Shut { next, .. } if needs_hold(next)) {
                 road.next(Op::Forward, now);
             }
@@ -293,7 +295,7 @@ impl Link {
         if let Some(work) = self.serving.as_mut().and_then(|conn| conn.work.as_mut()) {
             work.doubted = true;
         }
-        for road in &mut self.roads {
+        for road in self.roads.values_mut() {
             if let Step::Shut { next: Op::Release { recorded: false, .. }, .. } = &road.step {
                 road.next(Op::Forward, now);
             }
@@ -302,7 +304,7 @@ impl Link {
 
     /// Silence that says nothing: the question is put again later.
     pub(super) fn unheard(&mut self, service: usize, op: &Op, now: Time) {
-        let Some(road) = self.roads.get_mut(service) else { return };
+        let Some(road) = self.roads.get_mut(&service) else { return };
         let at = now + REPROVE_FIRST;
         road.step = match op {
             Op::Prove => Step::Open { at },
@@ -320,9 +322,10 @@ impl Link {
     ) {
         let bare = self.serving.as_ref().is_none_or(|conn| conn.hold == Hold::Bare);
         let explained = self.serving.as_mut().and_then(Conn::take_explanation);
-        let Some(road) = self.roads.get_mut(service) else { return };
+        let Some(road) = self.roads.get_mut(&service) else { return };
         if granted {
             road.last_chance = None;
+            road.suspected = None;
             road.cause = None;
             road.failures = 0;
             road.step = Step::Open { at: now };
@@ -349,95 +352,6 @@ impl Link {
         }
     }
 
-    pub(super) fn looked(
-        &mut self,
-        service: usize,
-        holder: Holder,
-        now: Time,
-        out: &mut Vec<Action>,
-    ) {
-        let ours = matches!(&holder, Holder::Session(session) if self.is_recorded(session));
-        let own = self.serving.as_ref().and_then(|conn| conn.session.clone());
-        let Some(road) = self.roads.get_mut(service) else { return };
-        match holder {
-            Holder::Free => {
-                road.last_chance = Some(LastChance::LookedFree);
-                road.next(Op::Forward, now);
-            }
-            // An earlier request of this connection was granted after all.
-            Holder::Ourselves => self.forwarded(service, true, now, out),
-            // The road that we stand on is recorded as well.
-            Holder::Session(session) if own.as_ref() == Some(&session) => {
-                self.forwarded(service, true, now, out);
-            }
-            Holder::Session(session) if ours => {
-                road.next(Op::Release { session, recorded: true }, now);
-            }
-            Holder::Program { pid, name } => {
-                self.trouble(service, Cause::PortTakenByProgram { program: name, pid }, now, out);
-            }
-            holder => road.next(Op::Identify(holder), now),
-        }
-    }
-
-    pub(super) fn identified(
-        &mut self,
-        service: usize,
-        holder: Holder,
-        sighting: Sighting,
-        expected: &[HostKey],
-        now: Time,
-        out: &mut Vec<Action>,
-    ) {
-        let held = self.serving.as_ref().is_some_and(Conn::is_held);
-        let seen = match sighting {
-            Sighting::HostKey { key, .. } if expected.contains(&key) => {
-                return self.trouble(service, Cause::AnotherTunnelOfThisHome, now, out);
-            }
-            Sighting::HostKey { fingerprint, .. } => Some(fingerprint),
-            Sighting::Silent => {
-                let conn = self.serving.as_mut().filter(|conn| conn.is_held());
-                if let (Holder::Session(session), Some(conn), Some(road)) =
-                    (&holder, conn, self.roads.get_mut(service))
-                {
-                    conn.liveness.ask(now);
-                    let session = session.clone();
-                    return road.next(Op::Release { session, recorded: false }, now);
-                }
-                None
-            }
-            Sighting::Answer | Sighting::Wrong(_) | Sighting::Refused => None,
-        };
-        let cause = match (holder, seen) {
-            (Holder::Foreign { uid }, fingerprint) => Cause::PortTakenByUser { uid, fingerprint },
-            (Holder::Session(_), Some(fingerprint)) => Cause::AnotherHome { fingerprint },
-            (Holder::Session(_), None) => Cause::AnotherLiveSession,
-            (_, Some(fingerprint)) => Cause::TakenByAnotherHost { fingerprint },
-            (Holder::Unknown(detail), None) if held => Cause::PortBusy { detail },
-            (_, None) => Cause::ForwardRefused,
-        };
-        self.trouble(service, cause, now, out);
-    }
-
-    pub(super) fn released(
-        &mut self,
-        service: usize,
-        session: Session,
-        result: Result<(), Detail>,
-        now: Time,
-        out: &mut Vec<Action>,
-    ) {
-        let Some(road) = self.roads.get_mut(service) else { return };
-        match result {
-            Ok(()) => {
-                road.last_chance = Some(LastChance::Released);
-                road.next(Op::Forward, now);
-                out.push(Action::Report(Note::TookOver { service, session }));
-            }
-            Err(detail) => self.trouble(service, Cause::TakeoverFailed { detail }, now, out),
-        }
-    }
-
     pub(super) fn proved(
         &mut self,
         service: usize,
@@ -446,7 +360,7 @@ impl Link {
         now: Time,
         out: &mut Vec<Action>,
     ) {
-        let Some(road) = self.roads.get_mut(service) else { return };
+        let Some(road) = self.roads.get_mut(&service) else { return };
         let cause = match sighting {
             Sighting::Answer => None,
             Sighting::HostKey { key, .. } if expected.contains(&key) => {
@@ -476,15 +390,22 @@ impl Link {
         road.step = Step::Open { at: now + PROOF_EVERY };
         road.show(now);
         let after = road.lost_since.take().map(|since| now.since(since));
-        if is_news {
-            out.push(Action::Report(Note::ServiceUp { service, after }));
+        if is_news && !road.leaving {
+            let round_trip = self.serving.as_ref().and_then(|conn| conn.liveness.round_trip());
+            out.push(Action::Report(Note::ServiceUp { service, after, round_trip }));
         }
     }
 
     /// Notes why a service is not up, tells it if it is news, and rests.
-    fn trouble(&mut self, service: usize, cause: Cause, now: Time, out: &mut Vec<Action>) {
-        let Some(road) = self.roads.get_mut(service) else { return };
-        let is_news = road.cause.as_ref() != Some(&cause);
+    pub(super) fn trouble(
+        &mut self,
+        service: usize,
+        cause: Cause,
+        now: Time,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(road) = self.roads.get_mut(&service) else { return };
+        let is_news = road.cause.as_ref() != Some(&cause) && !road.leaving;
         road.rest(cause.clone(), now);
         if is_news {
             out.push(Action::Report(Note::ServiceTrouble { service, cause }));
@@ -534,10 +455,12 @@ fn is_free(conn: &Conn) -> bool {
 /// Forwards first: they are quick, and a service must not wait for another one's slow proof.
 fn urgency(op: &Op) -> u8 {
     match op {
-        Op::Forward => 0,
-        Op::Look => 1,
-        Op::Release { .. } => 2,
-        Op::Prove => 3,
-        Op::Identify(_) => 4,
+        // Before all else: the next service may want the same port.
+        Op::Withdraw => 0,
+        Op::Forward => 1,
+        Op::Look => 2,
+        Op::Release { .. } => 3,
+        Op::Prove => 4,
+        Op::Identify(_) => 5,
     }
 }

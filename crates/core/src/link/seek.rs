@@ -24,7 +24,12 @@ const KNOCK_PATIENTLY: Duration = Duration::from_secs(1);
 /// How long a login may go on after the network has changed, before it is started anew.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// The least time between two probes of a link that waits for a person, however often the network changes.
+/// The least time between two attempts that came early because the network changed: one that
+/// flutters between two must not hammer a gateway which turned us away.
+const EARLY_LEAST: Duration = Duration::from_secs(10);
+
+/// The least time between two probes of a link that waits for a person, however often the network
+/// changes.
 const HALTED_LEAST: Duration = Duration::from_secs(60);
 
 /// How long a login may take before knocking goes on beside it; doubled each time that leads to a
@@ -109,6 +114,10 @@ impl Link {
             return;
         }
         let is_busy = conn.work.as_ref().is_some_and(|work| needs_hold(&work.op));
+        if !is_busy && conn.renews_hold(self.revision, now) {
+            out.push(Action::Hold(conn.id));
+            return;
+        }
         if is_busy && conn.liveness.is_late(now) {
             // The heartbeat stands in line behind a request that may take longer, and has a deadline
             // of its own.
@@ -204,7 +213,8 @@ impl Link {
             return;
         }
         self.seek = match core::mem::replace(&mut self.seek, Seek::Idle) {
-            Seek::Dialling { conn, .. } => {
+            Seek::Dialling { mut conn, .. } => {
+                conn.hold_revision = self.revision;
                 out.push(Action::Hold(id));
                 Seek::Holding { conn, deadline: now + HOLD }
             }
@@ -333,7 +343,13 @@ impl Link {
         }
         match &mut self.seek {
             // The wait was for a network that is another one now.
-            Seek::Waiting { until } => *until = now,
+            Seek::Waiting { until } => {
+                let early = self.early.map_or(now, |last| now.max(last + EARLY_LEAST));
+                if early < *until {
+                    *until = early;
+                    self.early = Some(early);
+                }
+            }
             Seek::Knocking { since, next } => (*since, *next) = (now, now),
             // One address change makes several of these events; a login that began after the first
             // of them deserves a moment.
@@ -350,7 +366,7 @@ impl Link {
             Seek::Knocking { since, next } => (*since, *next) = (now, now),
             Seek::Idle | Seek::Dialling { .. } | Seek::Holding { .. } => {}
         }
-        for road in &mut self.roads {
+        for road in self.roads.values_mut() {
             road.hurry(now);
         }
     }
@@ -394,7 +410,7 @@ impl Link {
     /// The connection that served is gone.
     fn lost(&mut self, cause: Cause, now: Time, out: &mut Vec<Action>) {
         let Some(conn) = self.serving.take() else { return };
-        for road in &mut self.roads {
+        for road in self.roads.values_mut() {
             road.fall(now);
         }
         self.down_since.get_or_insert(now);
@@ -473,18 +489,19 @@ impl Link {
         if let Some(old) = self.serving.take() {
             out.push(Action::Close(old.id));
         }
-        self.serving = Some(Conn { hold, ..Conn::new(conn.id, self.plan.heartbeat, now) });
+        let hold_revision = conn.hold_revision;
+        let fresh = Conn::new(conn.id, self.plan.heartbeat, now);
+        self.serving = Some(Conn { hold, hold_revision, ..fresh });
         let lost = self.down_since.take();
-        for road in &mut self.roads {
+        for road in self.roads.values_mut() {
             road.open_at(lost, now);
         }
         self.reconnects += u64::from(self.ever_up);
         self.ever_up = true;
-        self.cause = None;
         self.told.clear();
-        self.attempt = 0;
         let after = lost.map(|since| now.since(since));
-        out.push(Action::Report(Note::LinkUp { after }));
+        let (why, attempts) = (self.cause.take(), core::mem::take(&mut self.attempt));
+        out.push(Action::Report(Note::LinkUp { after, why, attempts }));
     }
 }
 

@@ -16,8 +16,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use wayhome_core::name::Name;
 
+use super::state::Lock;
 use crate::error::{Failure, Outcome};
-use crate::paths;
+use crate::{paths, report};
 
 /// A request is a word or two.
 const MAX_REQUEST: u64 = 1024;
@@ -41,6 +42,19 @@ pub enum Asked {
     Kick,
     /// The configuration that runs.
     Config,
+    /// Read the configuration file again; then what came of it ([`Reloaded`]).
+    Reload,
+}
+
+/// What reading the configuration again came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reloaded {
+    /// It runs; what is different.
+    Taken(Vec<String>),
+    /// It is wrong, and the one before runs on.
+    Refused(String),
+    /// There is no file to read.
+    NoFile,
 }
 
 /// A request that waits for its answer.
@@ -148,7 +162,8 @@ pub fn socket_path(runtime: &Path, name: &Name) -> PathBuf {
     runtime.join(format!("agent-{name}.sock"))
 }
 
-/// The control sockets of the agents on this machine that are ours.
+/// The control sockets of the agents on this machine that are ours. One that a dead agent left is
+/// told of, and removed.
 pub fn sockets() -> Outcome<Vec<PathBuf>> {
     let dir = paths::runtime_dir()?;
     let mut found = Vec::new();
@@ -161,14 +176,33 @@ pub fn sockets() -> Outcome<Vec<PathBuf>> {
         }
     };
     for entry in entries.flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with("agent-") && name.ends_with(".sock") {
+        let file = entry.file_name();
+        let name =
+            file.to_str().and_then(|file| file.strip_prefix("agent-")?.strip_suffix(".sock"));
+        let Some(name) = name.and_then(|name| name.parse().ok()) else { continue };
+        if !was_left_behind(&entry.path(), &name) {
             found.push(entry.path());
         }
     }
     found.sort();
     Ok(found)
+}
+
+/// Whether nobody listens there any more, and nobody is about to.
+fn was_left_behind(socket: &Path, name: &Name) -> bool {
+    match std::os::unix::net::UnixStream::connect(socket) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+        Err(error) => return error.kind() == io::ErrorKind::NotFound,
+        Ok(_) => return false,
+    }
+    match Lock::look(name) {
+        Lock::Held => return false,
+        // Under the lock, so that it is not the socket of an agent that starts just now.
+        Lock::Free(_lock) => drop(std::fs::remove_file(socket)),
+        Lock::Nowhere => {}
+    }
+    report::warning(format!("the agent `{name}` has ended without a word"));
+    true
 }
 
 /// The control socket of the one agent that is meant: the one with this name, or the only one.

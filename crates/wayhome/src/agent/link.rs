@@ -9,20 +9,23 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 use wayhome_core::health::Cause;
 use wayhome_core::link::{Action, ConnId, Event, Link, Note, Plan, Session};
-use wayhome_core::service::{Bind, Service, Target};
+use wayhome_core::service::Service;
 use wayhome_core::status::LinkStatus;
 use wayhome_core::time::Time;
 
 use super::sockets::Sockets;
 use super::ssh::diagnose::{self, Said};
+use super::ssh::forward;
 use super::ssh::hold::{self, Answer, Request};
 use super::ssh::knock::Door;
-use super::ssh::master::Master;
-use super::ssh::mux::{End, Mux, MuxError};
+use super::ssh::master::{Master, Progress, STAGES};
+use super::ssh::pin::{self, FirstContact};
 use super::ssh::proof::Expected;
 use super::ssh::socket::Connection;
 use super::state::State;
-use crate::config::{Config, Gateway};
+use super::story;
+use super::way::Way;
+use crate::config::Gateway;
 
 /// Events wait here while the link decides. A full queue makes the senders wait, which are tasks of
 /// this link alone.
@@ -33,6 +36,8 @@ const EVENTS: usize = 64;
 pub enum Order {
     /// Its status.
     Status(oneshot::Sender<LinkStatus>),
+    /// The services, and the pace of the heartbeats, from now on.
+    Replan(Vec<Service>, Duration),
     /// Addresses or routes changed.
     NetworkChanged,
     /// Try now.
@@ -41,14 +46,35 @@ pub enum Order {
     Stop,
 }
 
+/// What a link begins with.
+#[derive(Debug)]
+pub struct Beginning {
+    /// Where it leads.
+    pub gateway: Gateway,
+    /// What is offered there.
+    pub services: Vec<Service>,
+    /// The pace of the heartbeats.
+    pub heartbeat: Duration,
+    /// What is recorded of earlier agents.
+    pub state: Arc<State>,
+    /// Where ssh's control sockets go.
+    pub sockets: Sockets,
+    /// How a gateway without a pin is met; `None` if that was seen to.
+    pub pin: Option<FirstContact>,
+    /// The link before this one to the same gateway, which has to end first.
+    pub after: Option<oneshot::Receiver<()>>,
+}
+
 /// The hands of one link.
-pub struct Hands {
+struct Hands {
     gateway: Gateway,
-    services: Vec<Service>,
     state: Arc<State>,
     sockets: Sockets,
     door: Option<Door>,
-    expected: Vec<Arc<Mutex<Expected>>>,
+    /// The way to the gateway when the network was last looked at.
+    way: Way,
+    /// What is known of each service's target.
+    expected: HashMap<usize, Arc<Mutex<Expected>>>,
     conns: HashMap<ConnId, Conn>,
     tasks: JoinSet<()>,
     events: mpsc::Sender<Event>,
@@ -60,6 +86,8 @@ pub struct Hands {
 struct Conn {
     socket: PathBuf,
     pid: Option<u32>,
+    /// What is known of ssh's own connection, once it has logged in.
+    logged_in: Option<Option<Connection>>,
     /// Dropped or sent to: ssh is ended.
     close: Option<oneshot::Sender<()>>,
     hold: Option<mpsc::Sender<Request>>,
@@ -72,32 +100,28 @@ struct Conn {
 const EXPLAINED: Duration = Duration::from_millis(50);
 
 /// Runs a link until it is told to stop.
-pub async fn run(
-    config: &Config,
-    gateway: Gateway,
-    state: Arc<State>,
-    sockets: Sockets,
-    mut orders: mpsc::Receiver<Order>,
-) {
+pub async fn run(begin: Beginning, mut orders: mpsc::Receiver<Order>) {
     let began = Instant::now();
-    let key = gateway.address.to_string();
-    let door = Door::find(&gateway).await;
-    let plan = Plan {
+    let key = begin.gateway.address.to_string();
+    let mut plan = Plan {
         gateway: key.clone(),
-        services: config.services.clone(),
-        knockable: door.is_some(),
-        heartbeat: config.heartbeat,
-        sessions: state.sessions(&key),
+        services: begin.services,
+        knockable: false,
+        heartbeat: begin.heartbeat,
+        sessions: begin.state.sessions(&key),
         seed: seed(),
     };
+    let prelude = prelude(&begin.gateway, begin.pin, begin.after);
+    let Some(door) = patiently(prelude, &mut plan, &mut orders).await else { return };
+    plan.knockable = door.is_some();
     let (sender, mut events) = mpsc::channel(EVENTS);
     let mut hands = Hands {
-        expected: config.services.iter().map(|_| Arc::default()).collect(),
-        services: config.services.clone(),
-        gateway,
-        state,
-        sockets,
+        gateway: begin.gateway,
+        state: begin.state,
+        sockets: begin.sockets,
+        way: Way::to(door.as_ref()),
         door,
+        expected: HashMap::new(),
         conns: HashMap::new(),
         tasks: JoinSet::new(),
         events: sender,
@@ -116,7 +140,7 @@ pub async fn run(
                 hands.tasks.shutdown().await;
                 return;
             }
-            hands.perform(action);
+            hands.perform(action, &link);
         }
         let timer = link.next_timer().map(|time| hands.instant(time));
         event = tokio::select! {
@@ -127,8 +151,9 @@ pub async fn run(
                     let _ = reply.send(link.status(hands.now()));
                     Event::Timer
                 }
-                Some(Order::NetworkChanged) => Event::NetworkChanged(hands.conns_without_address()),
+                Some(Order::NetworkChanged) => hands.look_at_network(),
                 Some(Order::Kick) => Event::Kick,
+                Some(Order::Replan(services, heartbeat)) => Event::Replanned(services, heartbeat),
                 Some(Order::Stop) | None => Event::Stop,
             },
             Some(event) = events.recv() => event,
@@ -136,8 +161,56 @@ pub async fn run(
             // What a task had to say came as an event.
             Some(_) = hands.tasks.join_next() => Event::Timer,
         };
-        if let Event::Ended(id, _) = &event {
-            hands.conns.remove(id);
+        match &event {
+            Event::Connected(id) => hands.logged_in(*id),
+            Event::Ended(id, _) => drop(hands.conns.remove(id)),
+            _ => {}
+        }
+    }
+}
+
+/// What comes before the first dial: the end of the link before, the pin, and where to knock.
+async fn prelude(
+    gateway: &Gateway,
+    pin: Option<FirstContact>,
+    after: Option<oneshot::Receiver<()>>,
+) -> Option<Door> {
+    if let Some(after) = after {
+        // It ends within seconds, and its sender with it.
+        let _ = after.await;
+    }
+    if let Some(first) = pin {
+        match pin::ensure(gateway, first).await {
+            Ok(pinned) => pinned.report(gateway),
+            // The link says so again when ssh refuses the gateway.
+            Err(why) => tracing::warn!("{why}"),
+        }
+    }
+    Door::find(gateway).await
+}
+
+/// Waits for the prelude, which may take long, and keeps answering meanwhile. `None` if the link is
+/// told to stop.
+async fn patiently<T>(
+    prelude: impl Future<Output = T>,
+    plan: &mut Plan,
+    orders: &mut mpsc::Receiver<Order>,
+) -> Option<T> {
+    let mut prelude = std::pin::pin!(prelude);
+    loop {
+        tokio::select! {
+            done = &mut prelude => return Some(done),
+            order = orders.recv() => match order? {
+                Order::Status(reply) => {
+                    // Whoever asked may be gone.
+                    let _ = reply.send(Link::new(plan.clone(), Time::ZERO).status(Time::ZERO));
+                }
+                Order::Replan(services, heartbeat) => {
+                    (plan.services, plan.heartbeat) = (services, heartbeat);
+                }
+                Order::Stop => return None,
+                Order::NetworkChanged | Order::Kick => {}
+            },
         }
     }
 }
@@ -164,7 +237,7 @@ impl Hands {
         self.began + time.since(Time::ZERO)
     }
 
-    fn perform(&mut self, action: Action) {
+    fn perform(&mut self, action: Action, link: &Link) {
         match action {
             Action::Knock => self.knock(),
             Action::Dial(id) => self.dial(id),
@@ -174,42 +247,60 @@ impl Hands {
                     conn.hold = None;
                 }
             }
-            Action::Hold(id) => self.hold(id),
+            Action::Hold(id) => {
+                self.hold(id, link.services().map(|(_, service)| service.port).collect());
+            }
             Action::Ping(id, sequence) => self.ask(id, Request::Ping(sequence)),
             Action::Inspect(id) => self.inspect(id),
-            Action::Forward(id, service) => self.forward(id, service),
-            Action::Look(id, service) => {
-                if let Some(port) = self.services.get(service).map(|service| service.port) {
-                    self.ask(id, Request::Look(service, port));
+            Action::Forward(id, number) => {
+                if let Some(service) = link.service(number) {
+                    self.forward(id, number, service.clone());
                 }
             }
-            Action::Release(id, service, session) => {
-                if let Some(port) = self.services.get(service).map(|service| service.port) {
-                    self.ask(id, Request::Release(service, port, session));
+            Action::Look(id, number) => {
+                if let Some(service) = link.service(number) {
+                    self.ask(id, Request::Look(number, service.port));
                 }
             }
-            Action::Prove(id, service) => self.prove(id, service),
+            Action::Release(id, number, session) => {
+                if let Some(service) = link.service(number) {
+                    self.ask(id, Request::Release(number, service.port, session));
+                }
+            }
+            Action::Prove(id, number) => {
+                self.expected.retain(|number, _| link.service(*number).is_some());
+                if let Some(service) = link.service(number) {
+                    self.prove(id, number, service.clone());
+                }
+            }
+            Action::Withdraw(id, number) => {
+                if let Some(service) = link.service(number) {
+                    self.withdraw(id, number, service.clone());
+                }
+            }
             Action::Remember(session) => {
                 self.state.remember(&self.gateway.address.to_string(), session);
             }
-            Action::Report(note) => self.report(&note),
+            Action::Report(note) => self.report(&note, link),
             // Seen to by the loop.
             Action::Stopped => {}
         }
     }
 
-    fn spawn(&mut self, work: impl Future<Output = Event> + Send + 'static) {
+    /// Does something beside the link, and tells it what came of it, if anything did.
+    fn spawn(&mut self, work: impl Future<Output = Option<Event>> + Send + 'static) {
         let events = self.events.clone();
         self.tasks.spawn(async move {
-            let event = work.await;
-            // The link ends before its tasks do; then nobody wants to know.
-            let _ = events.send(event).await;
+            if let Some(event) = work.await {
+                // The link ends before its tasks do; then nobody wants to know.
+                let _ = events.send(event).await;
+            }
         });
     }
 
     fn knock(&mut self) {
         if let Some(door) = self.door.clone() {
-            self.spawn(async move { Event::Knocked(door.knock().await) });
+            self.spawn(async move { Some(Event::Knocked(door.knock().await)) });
         }
     }
 
@@ -220,27 +311,40 @@ impl Hands {
         let started = Master::start(&self.gateway, socket.clone(), family);
         let pid = started.as_ref().ok().and_then(Master::pid);
         let said = started.as_ref().map(Master::said).unwrap_or_default();
-        self.conns.insert(id, Conn { socket, pid, close: Some(close), hold: None, said });
+        let conn = Conn { socket, pid, logged_in: None, close: Some(close), hold: None, said };
+        self.conns.insert(id, conn);
         let events = self.events.clone();
         self.spawn(async move {
             let cause = match started {
-                Ok(master) => master.run(closed, id, &events).await,
+                Ok(master) => {
+                    let (teller, mut told) = mpsc::channel(STAGES);
+                    let pass_on = async {
+                        while let Some(progress) = told.recv().await {
+                            let event = match progress {
+                                Progress::Reached(stage) => Event::Reached(id, stage),
+                                Progress::LoggedIn => Event::Connected(id),
+                            };
+                            let _ = events.send(event).await;
+                        }
+                    };
+                    tokio::join!(master.run_and_tell(closed, teller), pass_on).0
+                }
                 Err(cause) => cause,
             };
-            Event::Ended(id, cause)
+            Some(Event::Ended(id, cause))
         });
     }
 
-    fn hold(&mut self, id: ConnId) {
+    /// Opens the hold; one that was open is closed, and says nothing more.
+    fn hold(&mut self, id: ConnId, ports: Vec<u16>) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         // Never more than a heartbeat and one request are under way.
         let (sender, requests) = mpsc::channel(4);
         conn.hold = Some(sender);
         let socket = conn.socket.clone();
         let said = Arc::clone(&conn.said);
-        let ports: Vec<u16> = self.services.iter().map(|service| service.port).collect();
         let events = self.events.clone();
-        self.spawn(async move {
+        self.tasks.spawn(async move {
             let why = match hold::open(&socket, &ports).await {
                 Err(why) => {
                     let forced = said.lock().is_ok_and(|said| said.has_forced_command());
@@ -248,13 +352,15 @@ impl Hands {
                 }
                 Ok(held) => {
                     let _ = events.send(Event::Held(id, held.own.clone())).await;
-                    let ended = held.serve(requests, &events, |answer| told(id, answer)).await;
-                    Cause::HoldRefused { detail: ended }
+                    match held.serve(requests, &events, |answer| told(id, answer)).await {
+                        Some(detail) => Cause::HoldRefused { detail },
+                        None => return,
+                    }
                 }
             };
             // When the connection ends its hold ends a moment before it; that is no refusal.
             tokio::time::sleep(Duration::from_millis(200)).await;
-            Event::HoldRefused(id, why)
+            let _ = events.send(Event::HoldRefused(id, why)).await;
         });
     }
 
@@ -265,28 +371,49 @@ impl Hands {
         }
     }
 
+    /// Learns which connection is ssh's own, before any stream has one too.
+    fn logged_in(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.logged_in = Some(conn.connection());
+        }
+    }
+
     fn inspect(&mut self, id: ConnId) {
-        let connection = self.conns.get(&id).and_then(|conn| Connection::of_process(conn.pid?));
-        let moving = connection.is_some_and(|connection| connection.is_moving());
-        self.spawn(async move { Event::Inspected { conn: id, moving } });
+        let connection = self.conns.get(&id).and_then(Conn::connection);
+        self.spawn(async move {
+            let moving = match connection {
+                Some(connection) => connection.is_moving().await,
+                None => false,
+            };
+            Some(Event::Inspected { conn: id, moving })
+        });
+    }
+
+    /// Something about this machine's network changed: whether it concerns the way to the gateway.
+    fn look_at_network(&mut self) -> Event {
+        let lost = self.conns_without_address();
+        let way = Way::to(self.door.as_ref());
+        if lost.is_empty() && way == self.way {
+            // A container came or went, or a router said again what it had said before.
+            return Event::Timer;
+        }
+        self.way = way;
+        Event::NetworkChanged(lost)
     }
 
     fn conns_without_address(&self) -> Vec<ConnId> {
         let gone = |conn: &Conn| {
-            let connection = conn.pid.and_then(Connection::of_process);
-            connection.is_some_and(|connection| !connection.has_local_address())
+            conn.connection().is_some_and(|connection| !connection.has_local_address())
         };
         self.conns.iter().filter(|(_, conn)| gone(conn)).map(|(id, _)| *id).collect()
     }
 
-    fn forward(&mut self, id: ConnId, index: usize) {
-        let (Some(conn), Some(service)) = (self.conns.get(&id), self.services.get(index)) else {
-            return;
-        };
-        let (socket, service) = (conn.socket.clone(), service.clone());
+    fn forward(&mut self, id: ConnId, number: usize, service: Service) {
+        let Some(conn) = self.conns.get(&id) else { return };
+        let socket = conn.socket.clone();
         let (said, events) = (Arc::clone(&conn.said), self.events.clone());
         self.spawn(async move {
-            let granted = ask_forward(&socket, &service).await;
+            let granted = forward::open(&socket, &service).await?;
             if !granted {
                 tokio::time::sleep(EXPLAINED).await;
                 let why = said.lock().ok().and_then(|mut said| said.take_explanation());
@@ -294,68 +421,44 @@ impl Hands {
                     let _ = events.send(Event::Explained(id, why)).await;
                 }
             }
-            Event::Forwarded(id, index, granted)
+            Some(Event::Forwarded(id, number, granted))
         });
     }
 
-    fn prove(&mut self, id: ConnId, index: usize) {
-        let (Some(conn), Some(service), Some(expected)) =
-            (self.conns.get(&id), self.services.get(index), self.expected.get(index))
-        else {
-            return;
-        };
-        let (socket, service) = (conn.socket.clone(), service.clone());
-        let expected = Arc::clone(expected);
+    fn withdraw(&mut self, id: ConnId, number: usize, service: Service) {
+        let Some(conn) = self.conns.get(&id) else { return };
+        let socket = conn.socket.clone();
+        self.spawn(async move {
+            forward::close(&socket, &service).await?;
+            Some(Event::Withdrawn(id, number))
+        });
+    }
+
+    fn prove(&mut self, id: ConnId, number: usize, service: Service) {
+        let Some(conn) = self.conns.get(&id) else { return };
+        let socket = conn.socket.clone();
+        let expected = Arc::clone(self.expected.entry(number).or_default());
         self.spawn(async move {
             let (sighting, keys) = expected.lock().await.prove(&socket, &service).await;
-            Event::Seen(id, index, sighting, keys)
+            Some(Event::Seen(id, number, sighting, keys))
         });
     }
 
-    fn report(&mut self, note: &Note) {
-        let name = |index: &usize| {
-            self.services
-                .get(*index)
-                .map(|service| format!("{} (port {})", service.name, service.port))
-        };
-        let gateway = &self.gateway.address;
-        let took = |after: &Option<Duration>| {
-            after.map(|span| format!(", after {:.2} s", span.as_secs_f64())).unwrap_or_default()
-        };
-        match note {
-            Note::LinkUp { after } => tracing::info!("{gateway}: connected{}", took(after)),
-            Note::Suspect => tracing::warn!("{gateway}: no answer; looking for a fresh way"),
-            Note::Recovered => tracing::info!("{gateway}: the old connection answers again"),
-            Note::LinkDown(cause) => {
-                tracing::warn!("{gateway}: down: {cause}; {}", cause.remedy());
-            }
-            Note::LinkHalted(cause) => {
-                tracing::error!("{gateway}: halted: {cause}; {}", cause.remedy());
-            }
-            Note::NoHold(cause) => tracing::warn!(
-                "{gateway}: no hold: {cause}; {}; ssh's own keepalives serve",
-                cause.remedy()
-            ),
-            Note::ServiceUp { service, after } => {
-                if let Some(name) = name(service) {
-                    tracing::info!("{gateway}: {name} is up: proven{}", took(after));
-                }
-            }
-            Note::ServiceTrouble { service, cause } => {
-                if let Some(name) = name(service) {
-                    tracing::warn!("{gateway}: {name} is not up: {cause}; {}", cause.remedy());
-                }
-            }
-            Note::TookOver { service, session } => {
-                if let Some(name) = name(service)
-                    && self.ended.as_ref() != Some(session)
-                {
-                    let pid = session.pid;
-                    tracing::info!("{gateway}: {name}: ended our old session (process {pid})");
-                    self.ended = Some(session.clone());
-                }
+    fn report(&mut self, note: &Note, link: &Link) {
+        if let Note::TookOver { session, .. } = note {
+            // Told once, for all the ports that it held.
+            if self.ended.replace(session.clone()).as_ref() == Some(session) {
+                return;
             }
         }
+        story::tell(&self.gateway.address, |number| link.service(number), note);
+    }
+}
+
+impl Conn {
+    /// ssh's own connection to the gateway; none if it goes through a jump host.
+    fn connection(&self) -> Option<Connection> {
+        self.logged_in.unwrap_or_else(|| self.pid.and_then(Connection::of_process))
     }
 }
 
@@ -365,39 +468,5 @@ fn told(id: ConnId, answer: Answer) -> Event {
         Answer::Pong(sequence) => Event::Pong(id, sequence),
         Answer::Looked(service, holder) => Event::Looked(id, service, holder),
         Answer::Released(service, result) => Event::Released(id, service, result),
-    }
-}
-
-/// Asks for a service's port. On loopback, IPv4 decides, and IPv6 is a gift: a gateway may have
-/// none, and `localhost` in one request would be granted if only one of the two could be had.
-async fn ask_forward(socket: &std::path::Path, service: &Service) -> bool {
-    let target = match &service.target {
-        Target::Tcp(host, port) => End::Tcp(host, *port),
-        Target::Unix(path) => End::Unix(path),
-    };
-    let open = async |address: &str| {
-        let mux = Mux::connect(socket).await?;
-        mux.open_forward(End::Tcp(address, service.port), target).await
-    };
-    let granted = match &service.bind {
-        Bind::Public(address) => open(address).await,
-        Bind::Loopback => {
-            let granted = open("127.0.0.1").await;
-            if granted.is_ok()
-                && let Err(MuxError::Refused(why)) = open("::1").await
-            {
-                tracing::debug!("port {} is not open on [::1] at the gateway: {why}", service.port);
-            }
-            granted
-        }
-    };
-    match granted {
-        Ok(()) => true,
-        Err(MuxError::Refused(_)) => false,
-        Err(error) => {
-            // The link's deadline for requests will end a connection that cannot be spoken to.
-            tracing::debug!("the forward of port {} failed: {error}", service.port);
-            std::future::pending().await
-        }
     }
 }

@@ -11,8 +11,13 @@ use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 use tokio::net::UnixDatagram;
 
+use super::burst::Burst;
+
 /// One change of an address comes as several messages: the address, its routes, and IPv6's own.
-const BURST: Duration = Duration::from_millis(50);
+const QUIET: Duration = Duration::from_millis(50);
+
+/// A network that never comes to rest is still a change.
+const LONGEST: Duration = Duration::from_millis(200);
 
 /// Multicast groups (linux/rtnetlink.h): IPv4 and IPv6, addresses and routes.
 const GROUPS: u32 = 0x10 | 0x40 | 0x100 | 0x400;
@@ -23,6 +28,7 @@ pub struct Changes {
     /// A netlink socket. Its type says Unix only because tokio has no type for netlink: both are
     /// datagram sockets, and nothing but `recv` is called.
     socket: UnixDatagram,
+    burst: Burst,
 }
 
 impl Changes {
@@ -35,32 +41,25 @@ impl Changes {
             None, // protocol 0 is NETLINK_ROUTE
         )?;
         bind(&socket, &SocketAddrNetlink::new(0, GROUPS))?;
-        Ok(Self { socket: UnixDatagram::from_std(StdDatagram::from(socket))? })
+        let socket = UnixDatagram::from_std(StdDatagram::from(socket))?;
+        Ok(Self { socket, burst: Burst::new(QUIET, LONGEST) })
     }
 
-    /// Waits for the next burst of changes to be over.
+    /// Waits for the next burst of changes to be over. If the wait is dropped, the next one goes on
+    /// with it.
     pub async fn next(&mut self) -> io::Result<()> {
-        self.read_one().await?;
-        let quiet = async {
-            loop {
-                match tokio::time::timeout(BURST, self.read_one()).await {
-                    Err(_) => return Ok(()),
-                    Ok(read) => read?,
-                }
-            }
-        };
-        // A network that never comes to rest is still a change.
-        tokio::time::timeout(BURST * 4, quiet).await.unwrap_or(Ok(()))
+        let socket = &self.socket;
+        self.burst.over(async || read_one(socket).await).await
     }
+}
 
-    async fn read_one(&self) -> io::Result<()> {
-        let mut message = [0; 4096];
-        match self.socket.recv(&mut message).await {
-            Ok(_) => Ok(()),
-            // Too many messages to keep: that, too, says that something changed.
-            Err(error) if is_overflow(&error) => Ok(()),
-            Err(error) => Err(error),
-        }
+async fn read_one(socket: &UnixDatagram) -> io::Result<()> {
+    let mut message = [0; 4096];
+    match socket.recv(&mut message).await {
+        Ok(_) => Ok(()),
+        // Too many messages to keep: that, too, says that something changed.
+        Err(error) if is_overflow(&error) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

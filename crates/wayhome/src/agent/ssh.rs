@@ -3,6 +3,7 @@
 
 mod certificate;
 pub mod diagnose;
+pub mod forward;
 pub mod hold;
 pub mod knock;
 pub mod master;
@@ -11,3 +12,4 @@ pub mod pin;
 pub mod proof;
 pub mod script;
 pub mod socket;
+mod version;

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use wayhome_core::link::Session;
@@ -16,6 +17,9 @@ use crate::paths;
 
 /// How many sessions are kept for each gateway; see `wayhome_core::link`.
 const REMEMBERED: usize = 16;
+
+/// Longer than anybody who only looks at the lock ([`Lock::look`]) keeps it: a file is removed.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// The agent's folder and what is in it.
 #[derive(Debug)]
@@ -77,19 +81,55 @@ fn read(file: &Path) -> io::Result<BTreeMap<String, Vec<Session>>> {
     }
 }
 
+/// The lock of an agent, as somebody else finds it.
+#[derive(Debug)]
+pub enum Lock {
+    /// An agent has it.
+    Held,
+    /// No agent has it, and none gets it while this is kept.
+    Free(#[allow(dead_code, reason = "it is kept, not read")] File),
+    /// There is none here: this agent never ran, or its state lies elsewhere.
+    Nowhere,
+}
+
+impl Lock {
+    /// Looks at the lock of the agent with this name.
+    pub fn look(name: &Name) -> Self {
+        let file = paths::state_dir().ok().and_then(|dir| File::open(lock_path(&dir, name)).ok());
+        let Some(file) = file else { return Self::Nowhere };
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Self::Free(file),
+            Err(rustix::io::Errno::WOULDBLOCK) => Self::Held,
+            Err(_) => Self::Nowhere,
+        }
+    }
+}
+
+fn lock_path(dir: &Path, name: &Name) -> PathBuf {
+    dir.join(format!("agent-{name}.lock"))
+}
+
 fn lock(dir: &Path, name: &Name) -> Outcome<File> {
-    let path = dir.join(format!("agent-{name}.lock"));
+    let path = lock_path(dir, name);
     let failed = |error: &io::Error| {
         Failure::new(format!("the lock `{}` cannot be opened", path.display())).because(error)
     };
     let options = File::options().create(true).truncate(false).write(true).open(&path);
     let file = options.map_err(|e| failed(&e))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            Err(Failure::new(format!("an agent for `{name}` is running already"))
-                .hint("see `wayhome status`; another home on this machine needs another `name`"))
+    let deadline = Instant::now() + LOOK;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                std::thread::sleep(LOOK / 10);
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(Failure::new(format!("an agent for `{name}` is running already"))
+                    .hint(
+                        "see `wayhome status`; another home on this machine needs another `name`",
+                    ));
+            }
+            Err(error) => return Err(failed(&error.into())),
         }
-        Err(error) => Err(failed(&error.into())),
     }
 }

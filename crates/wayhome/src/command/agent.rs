@@ -7,11 +7,12 @@ use wayhome_core::name::Name;
 use wayhome_core::service::Service;
 use wayhome_core::status::Snapshot;
 
-use crate::agent;
+use crate::agent::check::{self, Verdict};
 use crate::agent::control::{self, Asked};
 use crate::agent::ssh::pin::FirstContact;
 use crate::config::{Arguments, Config};
 use crate::error::{Failure, Outcome};
+use crate::{agent, paths, report};
 
 /// The daemon at home: dials out to each gateway, and keeps the road open.
 #[derive(Debug, clap::Args)]
@@ -24,10 +25,28 @@ pub struct Args {
 enum Command {
     Run(Box<Run>),
     Kick(Kick),
+    Check(Check),
+}
+
+/// Try a configuration: read it, look at its keys, and log in to each gateway once.
+///
+/// As a service would, which has no ssh-agent and nobody to ask. Nothing is forwarded or changed.
+/// Exit code: 0 if each gateway let us in, 1 if not, 2 if the configuration is wrong.
+#[derive(Debug, clap::Args)]
+struct Check {
+    /// The configuration.
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/wayhome/agent.toml")]
+    config: PathBuf,
+    /// Print JSON, for scripts.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Tell the running agent to try now what it waits to try: after something was mended.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  wayhome agent kick")]
 struct Kick {
     /// The agent with this name, where several run.
     #[arg(long)]
@@ -38,9 +57,10 @@ struct Kick {
 ///
 /// What it takes is what `ssh -R` takes; or a configuration file.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Example:\n  wayhome agent run root@203.0.113.10 -R 2222:localhost:22 -i ~/.ssh/id_ed25519"
-)]
+#[command(after_help = "\
+Examples:
+  wayhome agent run root@203.0.113.10 -R 2222:localhost:22 -i ~/.ssh/wayhome
+  wayhome agent run --config /etc/wayhome/agent.toml")]
 struct Run {
     /// The gateway: `user@host`, `ssh://user@host:port`, or a `Host` of your ~/.ssh/config.
     #[arg(value_name = "GATEWAY", required_unless_present = "config")]
@@ -74,6 +94,7 @@ pub fn run(args: Args) -> Outcome<u8> {
     match args.command {
         Command::Run(run) => run_agent(*run),
         Command::Kick(kick) => run_kick(&kick),
+        Command::Check(check) => run_check(&check),
     }
 }
 
@@ -86,8 +107,28 @@ fn run_kick(kick: &Kick) -> Outcome<u8> {
     })
 }
 
+fn run_check(args: &Check) -> Outcome<u8> {
+    let config = check::read(&args.config)?;
+    let checked = runtime()?.block_on(check::check(&config))?;
+    let text = if args.json {
+        serde_json::to_string(&checked).map_err(|error| unwritten(&error))? + "\n"
+    } else {
+        checked.iter().map(|one| format!("{one}\n")).collect()
+    };
+    report::print(text).map_err(|error| unwritten(&error))?;
+    Ok(u8::from(checked.iter().any(|one| one.verdict != Verdict::LoggedIn)))
+}
+
+fn unwritten(error: &dyn std::error::Error) -> Failure {
+    Failure::new("the result cannot be written").because(error)
+}
+
 fn run_agent(run: Run) -> Outcome<u8> {
-    let first = if run.accept_new { FirstContact::Accept } else { FirstContact::Ask };
+    let first = match (run.accept_new, agent::notify::is_expected()) {
+        (true, _) => FirstContact::Accept,
+        (false, true) => FirstContact::Known,
+        (false, false) => FirstContact::Ask,
+    };
     let config = match &run.config {
         Some(file) => Config::from_file(file)?,
         None => Config::from_arguments(Arguments {
@@ -99,7 +140,8 @@ fn run_agent(run: Run) -> Outcome<u8> {
             public: run.public,
         })?,
     };
-    runtime()?.block_on(agent::run(config, first)).map(|()| 0)
+    let file = run.config.as_deref().map(paths::absolute).transpose()?;
+    runtime()?.block_on(agent::run(config, file, first)).map(|()| 0)
 }
 
 /// The runtime of all commands: one thread. `supervise` relies on it, and a second one would cost

@@ -11,6 +11,8 @@ use clap::Parser;
 use wayhome_core::host_key::HostKey;
 
 use crate::agent::ssh::script;
+use crate::error::{Failure, Outcome};
+use crate::report;
 
 /// Where the printed lines expect the gate.
 const INSTALLED: &str = "/usr/local/libexec/wayhome-gate";
@@ -27,6 +29,11 @@ const LONGEST_LINE: usize = 20 * 1024;
 ///
 /// With --authorize it prints the line for a key instead.
 #[derive(Debug, Parser)]
+#[command(after_help = "\
+Examples:
+  wayhome gate > wayhome-gate
+  wayhome gate --authorize ~/.ssh/wayhome.pub --port 2222
+  wayhome gate --authorize laptop.pub --port 2222 --laptop")]
 pub struct Args {
     /// Print the authorized_keys line for this public key
     #[arg(long, value_name = "KEY.pub", requires = "port")]
@@ -40,6 +47,21 @@ pub struct Args {
     /// The key is a laptop's: it may connect to the ports, and not listen on them
     #[arg(long, requires = "authorize")]
     laptop: bool,
+}
+
+/// Runs the command.
+pub fn print(args: &Args) -> Outcome<u8> {
+    let mut text = Vec::new();
+    run(args, &mut text).map_err(|error| {
+        let failure = Failure::usage(error.to_string());
+        match std::error::Error::source(&error) {
+            Some(cause) => failure.because(cause),
+            None => failure,
+        }
+    })?;
+    report::print(String::from_utf8_lossy(&text))
+        .map_err(|error| Failure::new("the gate cannot be written").because(&error))?;
+    Ok(0)
 }
 
 /// Prints the script, or the line for a key.

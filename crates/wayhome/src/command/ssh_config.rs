@@ -19,11 +19,13 @@ use crate::{paths, report};
 ///
 /// Without `--write` and `--remove`, prints what the laptop needs: blocks for ~/.ssh/config and the
 /// keys that prove who is who. Run it at home, and paste the text on the laptop as it says; or, if
-/// wayhome is on the laptop, let it do that:
-///
-///     ssh home wayhome ssh-config | wayhome ssh-config --write -
+/// wayhome is on the laptop, let it do that with `--write`.
 #[derive(Clone, Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = "\
+Examples:
+  wayhome ssh-config
+  wayhome ssh-config --write - < home-ubuntu.txt
+  wayhome ssh-config --remove home-ubuntu")]
 pub struct Args {
     /// On the laptop: install a printed text from FILE, or from standard input with `-`
     ///
@@ -93,7 +95,7 @@ pub fn run(args: Args) -> Outcome<u8> {
         }
         _ => Failure::new(error.to_string()),
     };
-    let mut out = anstream::stderr();
+    let mut out = report::notes();
     if let Some(source) = &args.write {
         let home = paths::home()?;
         write(source, args.dry_run, &home, &mut io::stdin(), &mut out).map_err(failed)?;
@@ -237,25 +239,26 @@ fn tell(done: &Done, dry_run: bool, out: &mut dyn Write) -> io::Result<()> {
             (What::Removed, true) => writeln!(out, "would remove `{shown}`")?,
         }
     }
-    done.warnings.iter().try_for_each(|warning| tell_warning(warning, out))
+    for warning in &done.warnings {
+        report::warning(warned_of(warning));
+    }
+    Ok(())
 }
 
-fn tell_warning(warning: &Warning, out: &mut dyn Write) -> io::Result<()> {
+fn warned_of(warning: &Warning) -> String {
     match warning {
         Warning::AliasElsewhere { alias, file, lines } => {
             let lines: Vec<String> = lines.iter().map(usize::to_string).collect();
-            writeln!(
-                out,
-                "warning: `{file}` has a `Host {alias}` too (line {}): ssh takes each setting from \
-                 the first that has it, in ~/.ssh/wayhome by the alphabet and then in \
-                 ~/.ssh/config; rename or remove one of them",
+            format!(
+                "`{file}` has a `Host {alias}` too (line {}): ssh takes each setting from the \
+                 first that has it, in ~/.ssh/wayhome by the alphabet and then in ~/.ssh/config; \
+                 rename or remove one of them",
                 lines.join(", ")
             )
         }
-        Warning::KeysReplaced { name } => writeln!(
-            out,
-            "warning: `{name}` had other host keys until now: if it was not set up anew, ask who \
-             sent this text before you log in"
+        Warning::KeysReplaced { name } => format!(
+            "`{name}` had other host keys until now: if it was not set up anew, ask who sent this \
+             text before you log in"
         ),
     }
 }

@@ -15,8 +15,12 @@ use crate::{paths, report};
 /// How the roads are: for each gateway and service the state, since when, and why.
 ///
 /// "up" means proven, end to end, and when; never that a process runs.
-/// Exit code: 0 if all is up, 1 if not, 2 if that cannot be told.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  wayhome status
+  wayhome status --json
+  wayhome status > /dev/null || echo 'something is not up'")]
 pub struct Args {
     /// Print JSON, for scripts.
     #[arg(long)]
@@ -71,11 +75,23 @@ fn json(snapshots: &[Snapshot]) -> Outcome<String> {
         .map_err(|error| Failure::new("the status cannot be written as JSON").because(&error))
 }
 
-fn table(snapshots: &[Snapshot]) -> String {
+/// The roads, for a person.
+pub fn table(snapshots: &[Snapshot]) -> String {
     let mut out = String::new();
     for snapshot in snapshots {
+        if !out.is_empty() {
+            out.push('\n');
+        }
         let running = span(snapshot.running_ms);
         let _ = writeln!(out, "{} (agent {}, running for {running})", snapshot.name, snapshot.pid);
+        if let Some(configuration) = &snapshot.configuration
+            && let Some(error) = &configuration.error
+        {
+            let wrong = paint("the configuration was not taken over", RED);
+            let loaded = span(configuration.loaded_ms);
+            let _ = writeln!(out, "{wrong}; the one of {loaded} ago runs on");
+            out.push_str(&report::paragraph(MARGIN, MARGIN.len(), error));
+        }
         for link in &snapshot.links {
             write_link(&mut out, link);
         }
@@ -92,20 +108,22 @@ fn write_link(out: &mut String, link: &LinkStatus) {
         LinkState::Halted => paint("halted", RED),
         LinkState::Draining => paint("ending", YELLOW),
     };
-    let _ = write!(out, "\n{}  {state} for {}", link.gateway, span(link.since_ms));
+    let mut line = format!("{state} for {}", span(link.since_ms));
     if let Some(round_trip) = link.round_trip_ms {
-        let _ = write!(out, ", round trip {round_trip:.1} ms");
+        let _ = write!(line, ", round trip {round_trip:.1} ms");
     }
-    let _ = write!(out, ", reconnects {}", link.reconnects);
+    let _ = write!(line, ", reconnects {}", link.reconnects);
     if link.attempt > 0 {
-        let _ = write!(out, ", attempt {}", link.attempt);
+        let _ = write!(line, ", attempt {}", link.attempt);
     }
     if let Some(wait) = link.retry_in_ms {
-        let _ = write!(out, ", next in {}", span(wait));
+        let _ = write!(line, ", next in {}", span(wait));
     }
     out.push('\n');
+    out.push_str(&report::paragraph(&format!("{}  ", link.gateway), MARGIN.len(), &line));
     if let Some(finding) = &link.cause {
-        let _ = writeln!(out, "    {}\n    {}", finding.text, finding.remedy);
+        out.push_str(&report::paragraph(MARGIN, MARGIN.len(), &finding.text));
+        out.push_str(&report::paragraph(MARGIN, MARGIN.len(), &finding.remedy));
     }
     if let Some(finding) = &link.no_hold {
         let _ = writeln!(out, "    no hold: {}\n    {}", finding.text, finding.remedy);
@@ -144,9 +162,13 @@ fn write_service(out: &mut String, status: &ServiceStatus, name_width: usize, ta
         None => out.push_str(", never proven\n"),
     }
     if let Some(finding) = &status.cause {
-        let _ = writeln!(out, "    {}\n    {}", finding.text, finding.remedy);
+        out.push_str(&report::paragraph(MARGIN, MARGIN.len(), &finding.text));
+        out.push_str(&report::paragraph(MARGIN, MARGIN.len(), &finding.remedy));
     }
 }
+
+/// Before a cause and its remedy.
+const MARGIN: &str = "    ";
 
 const GREEN: &str = "32";
 const YELLOW: &str = "33";

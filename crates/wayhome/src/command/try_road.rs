@@ -15,6 +15,10 @@ use crate::trial::{Cut, Step, Trial};
 /// on loopback ports; goes home with the real ssh; cuts the link; and cleans up. Nothing of this
 /// machine is changed, and root is not needed.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  wayhome try
+  wayhome try --keep")]
 pub struct Args {
     /// Leave it running, print the command to try by hand, and clean up at ^C.
     #[arg(long)]
@@ -50,7 +54,7 @@ pub fn run(args: &Args) -> Outcome<u8> {
     let json = args.json;
     let mut show = |step: Step| {
         if !json {
-            report::note(line(&step));
+            show_step(&step);
         }
         steps.push(step);
     };
@@ -93,12 +97,12 @@ pub fn run(args: &Args) -> Outcome<u8> {
     Ok(0)
 }
 
-fn line(step: &Step) -> String {
-    let mut line = format!("{:>9}  {}", seconds(step.took), step.what);
+fn show_step(step: &Step) {
+    let mut text = step.what.clone();
     if !step.detail.is_empty() {
-        let _ = write!(line, ": {}", step.detail);
+        let _ = write!(text, ": {}", step.detail);
     }
-    line
+    report::step(&format!("{:>9}  ", seconds(step.took)), &text);
 }
 
 fn summary(down: &[Down]) -> String {

@@ -11,7 +11,7 @@ use wayhome_core::address::Address;
 use wayhome_core::name::Name;
 use wayhome_core::service::{Bind, ProofKind, Service, Target};
 
-use super::{Config, Gateway, HEARTBEAT, default_known_hosts, default_name, identity};
+use super::{Config, Gateway, HEARTBEAT, default_known_hosts, default_name, identity, remedy};
 use crate::error::{Failure, Outcome};
 use crate::paths;
 
@@ -21,6 +21,13 @@ const MAX_SIZE: u64 = 1024 * 1024;
 /// Slower than this, a cut would be noticed too late to be of use; faster, it costs more than it
 /// tells.
 const HEARTBEATS: std::ops::RangeInclusive<u64> = 1..=300;
+
+/// How each kind of value is written, for who wrote it otherwise.
+const A_NAME: &str = "for example `home-ubuntu`";
+const AN_ADDRESS: &str =
+    "for example `ssh://root@203.0.113.10:22`, or a `Host` of your ssh's config";
+const A_TARGET: &str = "for example `localhost:22`, `[2001:db8::1]:22`, or `/run/some.sock`";
+const A_BIND: &str = "leave it out for loopback; `*` with `public = true` is for everybody";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -55,38 +62,49 @@ struct ServiceForm {
 
 /// Reads a configuration file.
 pub fn read(path: &Path) -> Outcome<Config> {
+    parse(&text(path)?, path, &identity::check)
+}
+
+/// The text of a configuration file.
+pub fn text(path: &Path) -> Outcome<String> {
     let unreadable = |error: &std::io::Error| {
         Failure::usage(format!("the configuration `{}` cannot be read", path.display()))
             .because(error)
+            .hint("write it as the README shows, or name another: `--config FILE`")
     };
     let meta = fs::metadata(path).map_err(|e| unreadable(&e))?;
     if meta.len() > MAX_SIZE {
         return Err(Failure::usage(format!(
             "`{}` is too large to be a configuration",
             path.display()
-        )));
+        ))
+        .hint("see what it is, and name the right file: `--config FILE`"));
     }
-    let text = fs::read_to_string(path).map_err(|e| unreadable(&e))?;
-    parse(&text, path, &identity::check)
+    fs::read_to_string(path).map_err(|e| unreadable(&e))
 }
 
 /// The check of an identity is an argument, since it looks at files.
-fn parse(text: &str, path: &Path, check_identity: &dyn Fn(&Path) -> Outcome) -> Outcome<Config> {
+pub fn parse(
+    text: &str,
+    path: &Path,
+    check_identity: &dyn Fn(&Path) -> Outcome,
+) -> Outcome<Config> {
     let source = Source { text, path };
     let form: Form = toml::from_str(text).map_err(|error| {
-        source.wrong(&error.span().unwrap_or(0..0), error.message().trim_end(), None)
+        let why = error.message().trim_end();
+        source.wrong(&error.span().unwrap_or(0..0), why, &remedy::of(why))
     })?;
     let whole = 0..0;
     if form.gateway.is_empty() {
         let hint = "add one: [[gateway]] with address = \"ssh://root@203.0.113.10\"";
-        return Err(source.wrong(&whole, "there is no `[[gateway]]`", Some(hint)));
+        return Err(source.wrong(&whole, "there is no `[[gateway]]`", hint));
     }
     if form.service.is_empty() {
         let hint = "add one: [[service]] with target = \"localhost:22\" and port = 2222";
-        return Err(source.wrong(&whole, "there is no `[[service]]`", Some(hint)));
+        return Err(source.wrong(&whole, "there is no `[[service]]`", hint));
     }
     let name = match &form.name {
-        Some(name) => source.parsed::<Name>(name)?,
+        Some(name) => source.parsed::<Name>(name, A_NAME)?,
         None => default_name()?,
     };
     let heartbeat = match &form.heartbeat {
@@ -96,7 +114,8 @@ fn parse(text: &str, path: &Path, check_identity: &dyn Fn(&Path) -> Outcome) -> 
         }
         Some(seconds) => {
             let why = "`heartbeat` is a number of seconds from 1 to 300";
-            return Err(source.wrong(&seconds.span(), why, None));
+            let hint = "leave it out for 5: a cut is then noticed within 6 seconds";
+            return Err(source.wrong(&seconds.span(), why, hint));
         }
     };
     let mut gateways: Vec<Gateway> = Vec::new();
@@ -104,7 +123,8 @@ fn parse(text: &str, path: &Path, check_identity: &dyn Fn(&Path) -> Outcome) -> 
         let gateway = source.gateway(form.get_ref())?;
         if gateways.iter().any(|other| other.address == gateway.address) {
             let why = format!("the gateway `{}` is given twice", gateway.address);
-            return Err(source.wrong(&form.get_ref().address.span(), &why, None));
+            let hint = "leave one out: each gateway has one link, for all services";
+            return Err(source.wrong(&form.get_ref().address.span(), &why, hint));
         }
         if let (Some(file), Some(text)) = (&gateway.identity, &form.get_ref().identity) {
             check_identity(file).map_err(|failure| failure.at(&source.place(&text.span())))?;
@@ -118,12 +138,12 @@ fn parse(text: &str, path: &Path, check_identity: &dyn Fn(&Path) -> Outcome) -> 
         if services.iter().any(|other| other.name == service.name) {
             let span = form.name.as_ref().map_or(span, Spanned::span);
             let why = format!("the service `{}` is given twice", service.name);
-            return Err(source.wrong(&span, &why, Some("give each service a name of its own")));
+            return Err(source.wrong(&span, &why, "give each service a name of its own"));
         }
         if services.iter().any(|other| other.port == service.port) {
             let why = format!("port {} is given twice", service.port);
             let hint = "give each service a port of its own";
-            return Err(source.wrong(&form.port.span(), &why, Some(hint)));
+            return Err(source.wrong(&form.port.span(), &why, hint));
         }
         services.push(service);
     }
@@ -140,32 +160,33 @@ impl Source<'_> {
     fn gateway(&self, form: &GatewayForm) -> Outcome<Gateway> {
         let file = |text: &Spanned<String>| self.file(text);
         Ok(Gateway {
-            address: self.parsed::<Address>(&form.address)?,
+            address: self.parsed::<Address>(&form.address, AN_ADDRESS)?,
             identity: form.identity.as_ref().map(file).transpose()?,
             known_hosts: form.known_hosts.as_ref().map_or_else(default_known_hosts, file)?,
         })
     }
 
     fn service(&self, form: &ServiceForm) -> Outcome<Service> {
-        let target = self.parsed::<Target>(&form.target)?;
+        let target = self.parsed::<Target>(&form.target, A_TARGET)?;
         let port = match u16::try_from(*form.port.get_ref()) {
             Ok(port) if port > 0 => port,
             _ => {
                 let why = "`port` is a number from 1 to 65535";
-                return Err(self.wrong(&form.port.span(), why, None));
+                let hint = "choose a port that is free at the gateway, such as 2222";
+                return Err(self.wrong(&form.port.span(), why, hint));
             }
         };
         let bind = match &form.bind {
             None => Bind::Loopback,
-            Some(bind) => self.parsed::<Bind>(bind)?,
+            Some(bind) => self.parsed::<Bind>(bind, A_BIND)?,
         };
         if let (Bind::Public(_), false, Some(span)) = (&bind, form.public, form.bind.as_ref()) {
             let why = format!("port {port} would be open to the whole internet");
             let hint = "leave `bind` out, or add `public = true` if that is what you want";
-            return Err(self.wrong(&span.span(), &why, Some(hint)));
+            return Err(self.wrong(&span.span(), &why, hint));
         }
         let name = match &form.name {
-            Some(name) => self.parsed::<Name>(name)?,
+            Some(name) => self.parsed::<Name>(name, A_NAME)?,
             None => target.suggested_name(port),
         };
         let proof = match &form.proof {
@@ -174,7 +195,7 @@ impl Source<'_> {
         };
         if let (ProofKind::Ssh, Target::Unix(_), Some(span)) = (proof, &target, &form.proof) {
             let why = "a Unix socket cannot have `proof = \"ssh\"`";
-            return Err(self.wrong(&span.span(), why, Some("use `hold`, `http` or `tls`")));
+            return Err(self.wrong(&span.span(), why, "use `hold`, `http` or `tls`"));
         }
         Ok(Service { name, bind, port, target, proof })
     }
@@ -182,19 +203,21 @@ impl Source<'_> {
     /// A path as the file has it: `~/` is the home folder, and a relative one is meant from the file.
     fn file(&self, text: &Spanned<String>) -> Outcome<PathBuf> {
         if text.get_ref().is_empty() || text.get_ref().contains(['\n', '"']) {
-            return Err(self.wrong(&text.span(), "this is no path of a file", None));
+            let hint = "name the file from `/` or `~/` on, or seen from the configuration's folder";
+            return Err(self.wrong(&text.span(), "this is no path of a file", hint));
         }
         let path = paths::expand(text.get_ref())?;
-        Ok(self.path.parent().map_or_else(|| path.clone(), |dir| dir.join(&path)))
+        paths::absolute(&self.path.parent().map_or_else(|| path.clone(), |dir| dir.join(&path)))
     }
 
     fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
         &self,
         text: &Spanned<String>,
+        hint: &str,
     ) -> Outcome<T> {
         text.get_ref()
             .parse()
-            .map_err(|error: T::Err| self.wrong(&text.span(), &error.to_string(), None))
+            .map_err(|error: T::Err| self.wrong(&text.span(), &error.to_string(), hint))
     }
 
     /// `agent.toml:3`
@@ -203,12 +226,8 @@ impl Source<'_> {
         format!("{}:{}", self.path.display(), before.matches('\n').count() + 1)
     }
 
-    fn wrong(&self, span: &Range<usize>, why: &str, hint: Option<&str>) -> Failure {
-        let failure = Failure::usage(why).at(&self.place(span));
-        match hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
+    fn wrong(&self, span: &Range<usize>, why: &str, hint: &str) -> Failure {
+        Failure::usage(why).at(&self.place(span)).hint(hint)
     }
 }
 
@@ -253,6 +272,17 @@ proof = "hold"
     }
 
     #[test]
+    fn paths_are_absolute_wherever_the_file_was_named_from() {
+        let here = std::env::current_dir().unwrap();
+        for (file, dir) in [("agent.toml", here.clone()), ("conf/agent.toml", here.join("conf"))] {
+            let config = parse(GOOD, Path::new(file), &|_| Ok(())).unwrap();
+            let identity = config.gateways[0].identity.as_deref();
+            assert_eq!(identity, Some(dir.join("keys/id_ed25519").as_path()));
+            assert_eq!(config.gateways[0].known_hosts, Path::new("/var/lib/wayhome/pins"));
+        }
+    }
+
+    #[test]
     fn an_error_names_file_line_and_remedy() {
         for (from, to, line, part) in [
             ("port = 2222", "port = 70000", 12, "1 to 65535"),
@@ -275,6 +305,16 @@ proof = "hold"
             ("port = 2222", "port = 2222\nbind = \"0.0.0.0\"", 13, "open to the whole internet"),
             ("name = \"home-ubuntu\"", "heartbeat = 0", 2, "1 to 300"),
             ("[[gateway]]", "[[gateway", 4, ""),
+            ("address = \"ssh://root@203.0.113.10:22\"", "", 4, "missing field `address`"),
+            (
+                "[[service]]",
+                "[[gateway]]\naddress = \"ssh://root@203.0.113.10:22\"\n[[service]]",
+                10,
+                "given twice",
+            ),
+            ("\"keys/id_ed25519\"", "\"\"", 6, "no path"),
+            ("port = 2222", "port = 2222\nbind = \"x y\"", 13, ""),
+            ("\"localhost:22\"", "\"/run/x.sock\"\nproof = \"ssh\"", 12, "Unix socket"),
         ] {
             let text = GOOD.replacen(from, to, 1);
             assert_ne!(text, GOOD, "`{from}` is there to be replaced");
@@ -282,7 +322,37 @@ proof = "hold"
             let said = error.to_string();
             assert!(said.starts_with(&format!("/etc/wayhome/agent.toml:{line}: ")), "{to}: {said}");
             assert!(said.contains(part), "{to}: {said}");
+            assert!(said.contains("\n  hint: "), "{to}: {said}");
             assert_eq!(error.code(), crate::error::USAGE);
+        }
+    }
+
+    #[test]
+    fn the_manual_names_exactly_the_keys_that_there_are() {
+        use crate::manual::{keys, page};
+        read(page::EXAMPLE).unwrap();
+        for (table, _) in keys::TABLES {
+            let text = match *table {
+                "" => "nothing = 1".to_owned(),
+                table => format!("[[{table}]]\nnothing = 1"),
+            };
+            let said = read(&text).unwrap_err().to_string();
+            let (_, expected) = said.split_once("expected one of ").unwrap();
+            let mut there: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+            there.retain(|key| keys::TABLES.iter().all(|(table, _)| table != key));
+            let told = keys::KEYS.iter().filter(|key| key.table == *table).map(|key| key.name);
+            let mut told: Vec<&str> = told.collect();
+            there.sort_unstable();
+            told.sort_unstable();
+            assert_eq!(told, there, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_one_has_a_remedy_too() {
+        for file in ["/nonexistent/agent.toml", "/dev"] {
+            let said = super::read(Path::new(file)).unwrap_err().to_string();
+            assert!(said.contains(file) && said.contains("\n  hint: "), "{said}");
         }
     }
 

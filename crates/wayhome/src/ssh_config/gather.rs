@@ -38,7 +38,7 @@ pub async fn gather(config: &Config, wishes: &Wishes) -> Outcome<(Roads, Vec<Str
     }
     let mut homes = Vec::new();
     let mut left_out = Vec::new();
-    for service in config.services.iter().filter(|service| service.proof == ProofKind::Ssh) {
+    for (service, alias) in aliases(config, wishes) {
         let host_keys = proof::read_target(&service.target, true).await;
         if host_keys.is_empty() {
             left_out.push(format!(
@@ -48,7 +48,9 @@ pub async fn gather(config: &Config, wishes: &Wishes) -> Outcome<(Roads, Vec<Str
             continue;
         }
         for via in 0..gateways.len() {
-            homes.push(home_road(config, service, via, host_keys.clone(), wishes)?);
+            let (alias, host_keys) = (alias.clone(), host_keys.clone());
+            let user = wishes.user.clone().or_else(this_user);
+            homes.push(HomeRoad { alias, port: service.port, user, via, host_keys });
         }
     }
     if homes.is_empty() {
@@ -93,23 +95,26 @@ async fn gateway_road(
     Ok(GatewayRoad { alias, host, port, user, identity: Some(identity), host_keys })
 }
 
-fn home_road(
-    config: &Config,
-    service: &Service,
-    via: usize,
-    host_keys: Vec<HostKey>,
-    wishes: &Wishes,
-) -> Outcome<HomeRoad> {
-    let alias = match (&wishes.alias, service.target.is_local()) {
-        (Some(alias), true) => alias.clone(),
-        (None, true) => config.name.clone(),
-        (_, false) => service.name.clone(),
+/// The SSH services, and what to type for each. The first one at home itself has the home's name,
+/// every other one its own: an alias is one server, known by that server's keys alone.
+fn aliases<'a>(config: &'a Config, wishes: &Wishes) -> Vec<(&'a Service, Name)> {
+    let ssh = || config.services.iter().filter(|service| service.proof == ProofKind::Ssh);
+    let home = ssh().find(|service| service.target.is_local());
+    let of_home = wishes.alias.as_ref().unwrap_or(&config.name);
+    let mut taken: Vec<Name> = home.map(|_| of_home.clone()).into_iter().collect();
+    let mut alias = |service: &Service| {
+        if home.is_some_and(|home| home.name == service.name) {
+            return of_home.clone();
+        }
+        let mut alias = service.name.clone();
+        if taken.contains(&alias) {
+            let with_port = format!("{alias}-{}", service.port).parse();
+            alias = with_port.unwrap_or_else(|_| Name::for_port(service.port));
+        }
+        taken.push(alias.clone());
+        alias
     };
-    let user = match &wishes.user {
-        Some(user) => Some(user.clone()),
-        None => this_user(),
-    };
-    Ok(HomeRoad { alias, port: service.port, user, via, host_keys })
+    ssh().map(|service| (service, alias(service))).collect()
 }
 
 /// Who asks, also under sudo.
@@ -122,4 +127,41 @@ fn valid<T: std::str::FromStr<Err = ValueError>>(text: &str) -> Outcome<T> {
     text.parse().map_err(|error: ValueError| {
         Failure::usage("the road cannot be written as ssh's configuration").because(&error)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(services: &[(&str, u16, &str)], alias: Option<&str>) -> Vec<String> {
+        let services = services.iter().map(|(name, port, target)| Service {
+            name: name.parse().unwrap(),
+            bind: wayhome_core::service::Bind::Loopback,
+            port: *port,
+            target: target.parse().unwrap(),
+            proof: ProofKind::Ssh,
+        });
+        let config = Config {
+            name: "home-ubuntu".parse().unwrap(),
+            heartbeat: crate::config::HEARTBEAT,
+            gateways: Vec::new(),
+            services: services.collect(),
+        };
+        let alias = alias.map(|alias| alias.parse().unwrap());
+        let wishes = Wishes { alias, ..Wishes::default() };
+        aliases(&config, &wishes).into_iter().map(|(_, alias)| alias.to_string()).collect()
+    }
+
+    #[test]
+    fn each_server_has_an_alias_of_its_own() {
+        let two = [("ssh", 2222, "localhost:22"), ("container", 2223, "localhost:2022")];
+        assert_eq!(named(&two, None), ["home-ubuntu", "container"]);
+        assert_eq!(named(&two, Some("attic")), ["attic", "container"]);
+        assert_eq!(named(&two, Some("container")), ["container", "container-2223"]);
+        // A machine on the network that is called as this one is.
+        let other = [("home-ubuntu", 2223, "home-ubuntu:22"), ("ssh", 2222, "localhost:22")];
+        assert_eq!(named(&other, None), ["home-ubuntu-2223", "home-ubuntu"]);
+        let only_other = [("nas", 2223, "nas:22")];
+        assert_eq!(named(&only_other, None), ["nas"]);
+    }
 }

@@ -154,6 +154,16 @@ impl Roads {
                 return Err(RoadsError::SameAlias(alias.to_string()));
             }
         }
+        for (place, home) in self.homes.iter().enumerate() {
+            // Two servers under one name could each pass itself off as the other.
+            let is_another = |other: &HomeRoad| {
+                other.alias == home.alias
+                    && (other.via == home.via || other.host_keys != home.host_keys)
+            };
+            if self.homes.iter().take(place).any(is_another) {
+                return Err(RoadsError::SameAlias(home.alias.to_string()));
+            }
+        }
         if let Some((name, _)) = self.known_hosts().into_iter().find(|(_, keys)| keys.is_empty()) {
             return Err(RoadsError::NoKeys(name));
         }

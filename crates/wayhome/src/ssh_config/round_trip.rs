@@ -99,6 +99,11 @@ fn example() -> Roads {
     }
 }
 
+/// The example as it is printed.
+pub(super) fn printed() -> String {
+    render(&example()).unwrap()
+}
+
 fn refusal(text: &str) -> String {
     parse(text).unwrap_err().to_string()
 }
@@ -157,6 +162,11 @@ fn a_road_that_could_be_mistaken_is_not_written() {
     assert!(matches!(refused(&|r| r.homes[0].via = 9), RoadsError::NoSuchGateway(_)));
     let same = |r: &mut Roads| r.gateways[0].alias = "Home-Ubuntu".parse().unwrap();
     assert!(matches!(refused(&same), RoadsError::SameAlias(_)));
+    let two_servers = |r: &mut Roads| r.homes[2].alias = "home-ubuntu".parse().unwrap();
+    assert!(matches!(refused(&two_servers), RoadsError::SameAlias(_)));
+    let other = KEY.replace("IKurt", "IAurt");
+    let other_keys = |r: &mut Roads| r.homes[1].host_keys = vec![other.parse().unwrap()];
+    assert!(matches!(refused(&other_keys), RoadsError::SameAlias(_)));
     let third = |r: &mut Roads| r.homes[2] = r.homes[1].clone();
     assert!(matches!(refused(&third), RoadsError::SameAlias(_)));
     assert!(matches!(refused(&|r| r.gateways[1].host_keys.clear()), RoadsError::NoKeys(_)));

@@ -3,6 +3,8 @@
 
 mod contact;
 mod neighbours;
+mod places;
 mod recovery;
+mod reload;
 mod road;
 mod supervision;

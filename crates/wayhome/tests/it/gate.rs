@@ -37,8 +37,11 @@ fn a_stale_session_is_named_and_ended() {
             let new = gateway.link(key);
             let mut fresh = new.hold(&[2222]);
             let stale = hold.sshd();
-            let named = format!("look 2222 sshd {stale} {how} 127.0.0.1");
-            assert_eq!(fresh.ask("look 2222"), named, "{case}");
+            let reply = fresh.ask("look 2222");
+            let beat: u64 = reply.split(' ').nth(6).unwrap().parse().expect("what it has read");
+            let named = format!("look 2222 sshd {stale} {how} {beat} 127.0.0.1");
+            assert_eq!(reply, named, "{case}");
+            assert_eq!(fresh.ask("look 2222"), named, "{case}: a frozen one reads nothing more");
             let asked = format!("release 2222 {stale}");
             assert_eq!(fresh.ask(&asked), "release 2222 released", "{case}");
             assert_eq!(fresh.ask(&asked), "release 2222 free", "{case}");
@@ -167,12 +170,37 @@ fn of_two_stale_sessions_the_recorded_ones_may_be_ended() {
 
         let link = gateway.link(key);
         let mut hold = link.hold(&[2222]);
-        let named = format!("look 2222 sshd {} mark-of-2 127.0.0.1", first.sshd());
-        assert_eq!(hold.ask("look 2222"), named);
+        let both = [&first, &second].map(|hold| hold.sshd().replace(' ', ":"));
+        let named =
+            |a: usize, b: usize| format!("look 2222 oneof {},{} marks 127.0.0.1", both[a], both[b]);
+        let reply = hold.ask("look 2222");
+        assert!(reply == named(0, 1) || reply == named(1, 0), "{reply}: none is singled out");
         let reply = hold.ask(&format!("release 2222 {}", second.sshd()));
         assert_eq!(reply, "release 2222 held by-another");
         let reply = hold.ask(&format!("release 2222 {}", first.sshd()));
         assert_eq!(reply, "release 2222 released");
+    }
+}
+
+#[test]
+fn a_session_that_lives_is_seen_to_read() {
+    needs_lab!();
+    for (openssh, pam) in variants() {
+        let gateway = Gateway::start(&openssh, pam);
+        for key in ["root", AMY, HOME_2222] {
+            let live = gateway.link(key);
+            let mut their_hold = live.hold(&[2222]);
+            live.forward(2222);
+            let link = gateway.link(key);
+            let mut hold = link.hold(&[2222]);
+            let mut beat = || -> u64 {
+                let reply = hold.ask("look 2222");
+                reply.split(' ').nth(6).unwrap().parse().expect("a number")
+            };
+            let before = beat();
+            assert_eq!(their_hold.ask("ping 1"), "pong 1");
+            assert!(beat() > before, "{key}, PAM {pam}");
+        }
     }
 }
 
@@ -187,8 +215,9 @@ fn a_recorded_session_is_ended_though_its_hold_is_gone() {
     hold.quit();
     let link = gateway.link(AMY);
     let mut hold = link.hold(&[2222]);
-    // It ran a command, so somebody may be at work there: it is not offered.
-    assert_eq!(hold.ask("look 2222"), "look 2222 unknown session-with-a-command 127.0.0.1");
+    // It ran a command, so somebody may be at work there: only who recorded it may have it ended.
+    let named = recorded.replace(' ', ":");
+    assert_eq!(hold.ask("look 2222"), format!("look 2222 oneof {named} command 127.0.0.1"));
     assert_eq!(hold.ask(&format!("release 2222 {recorded}")), "release 2222 released");
 }
 

@@ -12,6 +12,7 @@
 
 mod agent;
 mod causes;
+mod cli;
 mod gate;
 mod gate_key;
 mod gate_shells;

@@ -1,6 +1,7 @@
 //! `wayhome ssh-config`: what it writes on a laptop, and what real `ssh` makes of that.
 
 mod files;
+mod program;
 mod road;
 
 use std::io::Write as _;

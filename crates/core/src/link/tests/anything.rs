@@ -16,6 +16,7 @@ use super::world::*;
 use crate::health::Cause;
 use crate::health::tests::every;
 use crate::link::{Action, ConnId, Event, Holder, Link, Plan, Sighting, Stage};
+use crate::service::ProofKind;
 use crate::time::Time;
 
 const SERVICES: usize = 3;
@@ -27,6 +28,8 @@ enum Told {
     Answer { which: prop::sample::Index, how: u8 },
     /// Anything about any connection and any service.
     Anything { conn: u32, service: usize, what: u8, how: u8 },
+    /// Another configuration.
+    Replanned(u8),
     /// Nothing but time.
     Time,
 }
@@ -35,8 +38,9 @@ fn told() -> impl Strategy<Value = Told> {
     prop_oneof![
         6 => (any::<prop::sample::Index>(), any::<u8>())
             .prop_map(|(which, how)| Told::Answer { which, how }),
-        3 => (0u32..12, 0usize..SERVICES + 2, 0u8..14, any::<u8>())
+        3 => (0u32..12, 0usize..SERVICES + 2, 0u8..15, any::<u8>())
             .prop_map(|(conn, service, what, how)| Told::Anything { conn, service, what, how }),
+        1 => any::<u8>().prop_map(Told::Replanned),
         2 => Just(Told::Time),
     ]
 }
@@ -57,10 +61,14 @@ fn cause(how: u8) -> Cause {
 }
 
 fn holder(how: u8) -> Holder {
-    match how % 7 {
+    match how % 8 {
         0 => Holder::Free,
         1 => Holder::Ourselves,
-        2 | 3 => Holder::Session(session(u32::from(how % 4))),
+        2 | 3 => {
+            let beat = (how < 128).then_some(u64::from(how % 3));
+            Holder::Session { session: session(u32::from(how % 4)), beat }
+        }
+        7 => Holder::OneOf((0..u32::from(how % 5)).map(session).collect()),
         4 => Holder::Foreign { uid: 1001 },
         5 => Holder::Program { pid: 5, name: "nc".into() },
         _ => Holder::Unknown("hidden".into()),
@@ -96,6 +104,7 @@ fn answer(action: &Action, how: u8) -> Option<Event> {
             Event::Released(*id, *service, if how < 128 { Ok(()) } else { Err("no".into()) })
         }
         Action::Prove(id, service) => Event::Seen(*id, *service, sighting(how), vec![key('h')]),
+        Action::Withdraw(id, service) => Event::Withdrawn(*id, *service),
         Action::Remember(_) | Action::Report(_) | Action::Stopped => return None,
     })
 }
@@ -112,12 +121,28 @@ fn anything(id: ConnId, service: usize, what: u8, how: u8) -> Event {
         7 => Action::Look(id, service),
         8 => Action::Release(id, service, session(1)),
         9 => Action::Prove(id, service),
+        13 => Action::Withdraw(id, service),
         10 => return Event::NetworkChanged(vec![id]),
         11 => return Event::Explained(id, cause(how)),
         12 => return Event::Reached(id, Stage::Greeted),
         _ => return Event::Kick,
     };
     answer(&question, how).unwrap_or(Event::Timer)
+}
+
+/// Another choice of services: some of them, on the same few ports, with other targets or proofs; and
+/// another pace.
+fn replanned(how: u8) -> Event {
+    let mut services = services(SERVICES);
+    let first = usize::from(how) % SERVICES;
+    match how / 3 % 5 {
+        0 => drop(services.remove(first)),
+        1 => services[first].target = "elsewhere:22".parse().unwrap(),
+        2 => services[first].proof = ProofKind::Hold,
+        3 => services.rotate_left(first),
+        _ => {}
+    }
+    Event::Replanned(services, secs(if how < 200 { 5 } else { 60 }))
 }
 
 struct Run {
@@ -174,6 +199,7 @@ impl Run {
                 let serving = self.check.serving().filter(|_| conn % 2 == 0);
                 self.tell(anything(serving.unwrap_or(ConnId(*conn)), *service, *what, *how));
             }
+            Told::Replanned(how) => self.tell(replanned(*how)),
             _ => {}
         }
     }
@@ -196,6 +222,7 @@ enum Fault {
     Release(bool),
     Port(usize, u8),
     Target(usize, u8),
+    Replanned(u8),
     Lie { conn: u32, service: usize, what: u8, how: u8 },
 }
 
@@ -215,7 +242,8 @@ fn fault() -> impl Strategy<Value = Fault> {
         any::<bool>().prop_map(Fault::Release),
         (0..SERVICES, any::<u8>()).prop_map(|(service, how)| Fault::Port(service, how)),
         (0..SERVICES, any::<u8>()).prop_map(|(service, how)| Fault::Target(service, how)),
-        (0u32..12, 0usize..SERVICES + 2, 0u8..14, any::<u8>())
+        any::<u8>().prop_map(Fault::Replanned),
+        (0u32..12, 0usize..SERVICES + 2, 0u8..15, any::<u8>())
             .prop_map(|(conn, service, what, how)| Fault::Lie { conn, service, what, how }),
     ]
 }
@@ -251,13 +279,14 @@ fn befall(world: &mut World, fault: &Fault) {
             }
             world.ports[service] = match holder(how) {
                 Holder::Free | Holder::Ourselves => Port::Free,
-                Holder::Session(session) => Port::Session(session, sighting(how / 7)),
-                other => Port::Other(other, sighting(how / 7)),
+                Holder::Session { session, .. } => Port::Session(session, sighting(how / 8)),
+                other => Port::Other(other, sighting(how / 8)),
             }
         }
         Fault::Target(service, how) => world.targets[service] = sighting(how),
+        Fault::Replanned(how) => world.tell(replanned(how)),
         // A lie about the very request that is out is the gateway's own affair.
-        Fault::Lie { conn, what: 6..=9, .. } if world.serves(ConnId(conn)) => {}
+        Fault::Lie { conn, what: 6..=9 | 13, .. } if world.serves(ConnId(conn)) => {}
         Fault::Lie { conn, service, what, how } => {
             world.tell(anything(ConnId(conn), service, what, how));
         }
@@ -316,6 +345,7 @@ proptest! {
             befall(&mut world, fault);
         }
         all_well(&mut world);
+        world.tell(Event::Replanned(services(SERVICES), secs(5)));
         // The longest wait is that of a link which was halted.
         world.until(secs(600), World::is_all_up);
         // And it stays, without anything being done.

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::host_key::HostKey;
+use crate::link::takeover::SECOND_SILENCE;
 use crate::link::{Action, ConnId, Event, Holder, Link, Note, Session, Sighting};
 use crate::status::{LinkState, LinkStatus, ServiceState};
 use crate::time::Time;
@@ -25,6 +26,7 @@ enum Request {
     Look(usize),
     Release(usize),
     Prove(usize),
+    Withdraw(usize),
 }
 
 /// Watches the actions and the events of one link.
@@ -37,7 +39,13 @@ pub struct Check {
     recorded: Vec<Session>,
     /// The last answer to a look, and whether the port's holder then stayed silent.
     looked: BTreeMap<usize, (Holder, bool)>,
+    /// Since when each service's holder has been silent at every visit.
+    silent: BTreeMap<usize, (Session, Option<u64>, Time)>,
     proven: BTreeMap<usize, bool>,
+    /// The ports that the connection which serves was granted, and whose they are.
+    granted: BTreeMap<u16, usize>,
+    /// The port that was asked for last.
+    asked_for: Option<u16>,
     stopping: Option<Time>,
     stopped: bool,
     last: Option<Time>,
@@ -69,10 +77,20 @@ impl Check {
                 self.open.remove(id);
                 self.serving.take_if(|serving| serving == id);
             }
-            Event::Forwarded(id, service, _) => {
-                self.answered(*id, &Request::Forward(*service));
+            Event::Forwarded(id, service, granted)
+                if self.answered(*id, &Request::Forward(*service)) && *granted =>
+            {
+                self.granted.extend(self.asked_for.map(|port| (port, *service)));
+            }
+            Event::Withdrawn(id, service) if self.answered(*id, &Request::Withdraw(*service)) => {
+                self.granted.retain(|_, owner| owner != service);
             }
             Event::Looked(id, service, holder) if self.answered(*id, &Request::Look(*service)) => {
+                let beat_now = match holder {
+                    Holder::Session { beat, .. } => *beat,
+                    _ => None,
+                };
+                self.silent.retain(|of, (_, beat, _)| of != service || beat_now == *beat);
                 self.looked.insert(*service, (holder.clone(), false));
             }
             Event::Released(id, service, _) => {
@@ -81,8 +99,16 @@ impl Check {
             Event::Seen(id, service, sighting, expected)
                 if self.answered(*id, &Request::Prove(*service)) =>
             {
-                if let Some((_, silent)) = self.looked.get_mut(service) {
+                if let Some((holder, silent)) = self.looked.get_mut(service) {
                     *silent = *sighting == Sighting::Silent;
+                    match holder {
+                        Holder::Session { session, beat } if *silent => {
+                            let since = self.silent.get(service).filter(|(s, ..)| s == session);
+                            let since = since.cloned().unwrap_or((session.clone(), *beat, now));
+                            self.silent.insert(*service, since);
+                        }
+                        _ => drop(self.silent.remove(service)),
+                    }
                 }
                 if *sighting != Sighting::Silent {
                     self.proven.insert(*service, is_good(sighting, expected));
@@ -110,7 +136,7 @@ impl Check {
     pub fn actions(&mut self, actions: &[Action], link: &Link, was_timer: bool, now: Time) {
         assert!(!self.stopped || actions.is_empty(), "after `Stopped`: {actions:?}");
         for action in actions {
-            self.action(action);
+            self.action(action, link, now);
         }
         if let Some(since) = self.stopping
             && now.since(since) >= Duration::from_secs(3)
@@ -118,10 +144,11 @@ impl Check {
             assert!(self.stopped, "draining goes on after its deadline");
         }
         self.timers(link, was_timer, now);
-        self.status(&link.status(now));
+        let numbers: Vec<usize> = link.services().map(|(number, _)| number).collect();
+        self.status(&link.status(now), &numbers);
     }
 
-    fn action(&mut self, action: &Action) {
+    fn action(&mut self, action: &Action, link: &Link, now: Time) {
         match action {
             Action::Dial(id) => {
                 assert!(self.newest < Some(*id), "{id} was used before");
@@ -137,15 +164,38 @@ impl Check {
             Action::Hold(id) | Action::Ping(id, _) | Action::Inspect(id) => {
                 assert!(self.open.contains_key(id), "{action:?} over a closed connection");
             }
-            Action::Forward(id, service) => self.request(*id, Request::Forward(*service)),
+            Action::Forward(id, service) => {
+                self.request(*id, Request::Forward(*service));
+                let port = link.service(*service).expect("its road is there").port;
+                let owner = self.granted.get(&port);
+                assert!(owner.is_none_or(|owner| owner == service), "{port} is {owner:?}'s still");
+                self.asked_for = Some(port);
+            }
+            Action::Withdraw(id, service) => self.request(*id, Request::Withdraw(*service)),
             Action::Look(id, service) => self.request(*id, Request::Look(*service)),
             Action::Release(id, service, session) => {
                 self.request(*id, Request::Release(*service));
-                let Some((Holder::Session(holder), silent)) = self.looked.remove(service) else {
-                    panic!("{session:?} is to be ended, and no look named it");
-                };
-                assert_eq!(&holder, session, "another session than the one that was named");
-                assert!(silent || self.recorded.contains(session), "it may be alive");
+                let recorded = self.recorded.contains(session);
+                match self.looked.remove(service) {
+                    Some((Holder::OneOf(sessions), _)) => {
+                        assert!(
+                            recorded && sessions.contains(session),
+                            "{session:?} of {sessions:?}"
+                        );
+                    }
+                    Some((Holder::Session { session: holder, beat }, silent)) => {
+                        assert_eq!(&holder, session, "another session than the one that was named");
+                        let before = self.silent.remove(service);
+                        let dead = before.is_some_and(|(first, at_first, since)| {
+                            silent
+                                && first == holder
+                                && (at_first.is_none() || at_first == beat)
+                                && now.since(since) >= SECOND_SILENCE
+                        });
+                        assert!(recorded || dead, "{holder:?} may be alive");
+                    }
+                    _ => panic!("{session:?} is to be ended, and no look named it"),
+                }
             }
             Action::Prove(id, service) => self.request(*id, Request::Prove(*service)),
             Action::Remember(session) => self.recorded.push(session.clone()),
@@ -153,6 +203,8 @@ impl Check {
                 self.serving = self.newest;
                 self.looked.clear();
                 self.proven.clear();
+                self.silent.clear();
+                self.granted.clear();
             }
             Action::Knock | Action::Report(_) => {}
             Action::Stopped => {
@@ -181,7 +233,8 @@ impl Check {
         assert!(self.at_once <= MOST_AT_ONCE || timer > now, "a busy loop: {link:?}");
     }
 
-    fn status(&mut self, status: &LinkStatus) {
+    fn status(&mut self, status: &LinkStatus, numbers: &[usize]) {
+        assert_eq!(status.services.len(), numbers.len());
         if status.state == LinkState::Up {
             assert!(self.serving.is_some(), "up without a connection");
             assert_eq!(status.cause, None, "up, and still a cause");
@@ -191,8 +244,8 @@ impl Check {
             let cause = status.cause.as_ref().map(|finding| finding.cause.retry());
             assert_eq!(cause, Some(crate::health::Retry::Halt), "halted for {:?}", status.cause);
         }
-        for (index, service) in status.services.iter().enumerate() {
-            let proven = self.serving.is_some() && self.proven.get(&index) == Some(&true);
+        for (service, number) in status.services.iter().zip(numbers) {
+            let proven = self.serving.is_some() && self.proven.get(number) == Some(&true);
             assert!(service.state != ServiceState::Up || proven, "up without a proof: {service:?}");
             let has_cause = matches!(
                 service.state,

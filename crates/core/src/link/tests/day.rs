@@ -6,6 +6,7 @@ use std::println;
 
 use super::world::*;
 use crate::health::Cause;
+use crate::link::takeover::SECOND_SILENCE;
 use crate::link::{Action, Event, Holder};
 use crate::time::Time;
 
@@ -147,7 +148,8 @@ fn befall(world: &mut World, fault: Fault, dice: &mut Dice) -> Duration {
             world.sshd_ends();
             world.ports[0] = Port::Session(session(2), crate::link::Sighting::Silent);
             world.listening = true;
-            secs(4) + knock(secs(0)) + work
+            // Silent twice.
+            secs(4) + SECOND_SILENCE + secs(5) + knock(secs(0)) + work
         }
     }
 }

@@ -19,7 +19,10 @@ fn the_first_connection_goes_from_a_knock_to_a_proof() {
     assert_eq!(home.count(|action| *action == Action::Remember(own.clone())), 1);
     assert_eq!(
         home.notes(),
-        [Note::LinkUp { after: None }, Note::ServiceUp { service: 0, after: None }]
+        [
+            Note::LinkUp { after: None, why: None, attempts: 1 },
+            Note::ServiceUp { service: 0, after: None, round_trip: Some(ms(20)) }
+        ]
     );
     home.run(secs(10));
     let status = home.status();
@@ -57,11 +60,10 @@ fn a_gateway_that_was_away_for_an_hour_is_found_within_a_second() {
     let took = home.until(secs(5), World::is_all_up);
     assert!(took <= ms(1_500), "{took:?}");
     assert_eq!(home.status().reconnects, 1);
-    let up = home.notes().into_iter().find_map(|note| match note {
-        Note::LinkUp { after } => after,
-        _ => None,
-    });
-    assert!(up.is_some_and(|after| after > secs(3600) && after < secs(3602)), "{up:?}");
+    let up = home.notes().into_iter().find(|note| matches!(note, Note::LinkUp { .. }));
+    let Some(Note::LinkUp { after: Some(after), why, attempts: 1 }) = up else { panic!("{up:?}") };
+    assert!(after > secs(3600) && after < secs(3602), "{after:?}");
+    assert_eq!(why, Some(Cause::ConnectionRefused), "the newest reason");
 }
 
 #[test]
@@ -269,6 +271,20 @@ fn a_login_of_fifty_seconds_gets_through_and_one_without_end_is_told() {
     home.run(secs(300));
     let late = |note: &Note| *note == Note::LinkDown(Cause::LoginTimedOut);
     assert!(home.notes().iter().any(late), "{:?}", home.notes());
+}
+
+#[test]
+fn a_network_that_flutters_does_not_hammer_a_gateway_that_turns_us_away() {
+    let mut world = World::new(1);
+    world.login = Login::Fails(Cause::ResetInKeyExchange { detail: "banned".into() });
+    world.run(secs(300));
+    world.clear();
+    for _ in 0..600 {
+        world.run(secs(1));
+        world.change_address(false);
+    }
+    let dials = world.count(is_dial);
+    assert!(dials <= 600 / 10 + 600 / 15, "{dials} logins in ten minutes");
 }
 
 #[test]

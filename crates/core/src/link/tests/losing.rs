@@ -32,7 +32,7 @@ fn after_a_silent_cut_a_fresh_connection_takes_over_without_asking() {
     assert_eq!(home.count(is_proof), 1, "our own recorded session is not asked");
     assert_eq!(home.count(|action| *action == Action::Close(old)), 1);
     let last = home.notes().into_iter().next_back();
-    assert!(matches!(last, Some(Note::ServiceUp { service: 0, after: Some(_) })), "{last:?}");
+    assert!(matches!(last, Some(Note::ServiceUp { service: 0, after: Some(_), .. })), "{last:?}");
     assert_eq!(home.status().reconnects, 1);
 }
 
@@ -238,7 +238,7 @@ fn an_outage_is_counted_from_its_own_beginning() {
     home.drop_serving();
     home.run(secs(20));
     for note in home.notes() {
-        if let Note::LinkUp { after } | Note::ServiceUp { service: 0, after } = note {
+        if let Note::LinkUp { after, .. } | Note::ServiceUp { service: 0, after, .. } = note {
             assert!(after.is_some_and(|after| after < secs(2)), "{after:?}");
         }
     }
@@ -246,7 +246,7 @@ fn an_outage_is_counted_from_its_own_beginning() {
     home.clear();
     home.until(secs(90), World::is_all_up);
     let last = home.notes().pop();
-    let Some(Note::ServiceUp { service: 1, after: None }) = last else {
+    let Some(Note::ServiceUp { service: 1, after: None, .. }) = last else {
         panic!("it was never up: {last:?}")
     };
 }
@@ -269,7 +269,10 @@ fn a_heartbeat_that_stands_behind_a_release_is_not_late() {
     ] {
         link.handle(event, at(1));
     }
-    let asked = link.handle(Event::Looked(id, 0, Holder::Session(stale.clone())), at(2));
+    let asked = link.handle(
+        Event::Looked(id, 0, Holder::Session { session: stale.clone(), beat: None }),
+        at(2),
+    );
     assert_eq!(asked, [Action::Release(id, 0, stale)]);
     assert_eq!(link.handle(Event::Timer, at(5_001)), [Action::Ping(id, 2)]);
     for millis in [6_001, 6_500, 7_100, 9_000] {

@@ -110,6 +110,8 @@ pub struct World {
     pub ports: Vec<Port>,
     /// What the targets at home show.
     pub targets: Vec<Sighting>,
+    /// Whether silent sessions at the gateway still hear from their homes.
+    pub beating: bool,
     /// Holds answers to requests back for good.
     pub mute: bool,
     check: Check,
@@ -188,6 +190,7 @@ impl World {
             release: Ok(()),
             ports: core::iter::repeat_n(Port::Free, count).collect(),
             targets: core::iter::repeat_n(shows('h'), count).collect(),
+            beating: false,
             mute: false,
             wires: BTreeMap::new(),
             address: 0,

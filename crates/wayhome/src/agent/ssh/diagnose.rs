@@ -11,7 +11,7 @@
 //! - it does not count beside a line that is not understood, since that may have been the reason.
 //!
 //! How far a login has come, and what sshd says of it, ssh writes at its debug levels only. Its
-//! option `LogVerbose` (8.5 and later) brings those few lines ([`MARKS`]) and no others. An older ssh
+//! option `LogVerbose` (8.5 and later) brings those few lines ([`LOG_VERBOSE`]) and no others. An older ssh
 //! is silent about them, and its causes are told less finely.
 
 mod line;
@@ -30,7 +30,7 @@ use table::Means;
 
 /// The functions of ssh's whose lines are wanted whatever its log level is: they tell the stage of a
 /// login, and what sshd has to say. None of them speaks while data flows.
-pub const MARKS: &str = "*:kex_exchange_identification():*,*:kex_input_newkeys():*,\
+pub const LOG_VERBOSE: &str = "LogVerbose=*:kex_exchange_identification():*,*:kex_input_newkeys():*,\
      *:input_userauth_service_accept():*,*:input_userauth_pk_ok():*,\
      *:ssh_packet_read_poll_seqnr():*";
 

@@ -54,7 +54,7 @@ pub enum Answer {
 /// A hold that has greeted.
 #[derive(Debug)]
 pub struct Held {
-    reader: BufReader<OwnedReadHalf>,
+    reader: Lines,
     writer: OwnedWriteHalf,
     _session: Opened,
     /// The sshd that serves our connection, if it could be told.
@@ -77,13 +77,13 @@ pub async fn open(socket: &Path, ports: &[u16]) -> Result<Held, NoHold> {
     // Only ssh may hold these ends now, or we would never see them close.
     drop((theirs, complains));
     let (reader, mut writer) = UnixStream::from_std(ours).map_err(|e| failed(&e))?.into_split();
-    let mut reader = BufReader::new(reader);
+    let mut reader = Lines { reader: BufReader::new(reader), begun: Vec::new() };
     let hello = format!("{}{}\n", script::HOLD, script::END);
     // A forced command may have ended by now, and has the last word then.
     let _ = writer.write_all(hello.as_bytes()).await;
     let mut last = String::new();
     for _ in 0..MOST_NOISE {
-        match line(&mut reader).await {
+        match reader.next().await {
             Ok(Some(text)) => {
                 if let Some(greeting) = text.strip_prefix("wayhome-hold 1 ") {
                     return Ok(Held { reader, writer, _session: session, own: own(greeting) });
@@ -119,37 +119,37 @@ async fn last_words(last: String, complaints: StdUnixStream) -> String {
 }
 
 impl Held {
-    /// Serves requests until one side ends; gives the reason.
+    /// Serves requests until one side ends; gives the reason, if it was not ours.
     pub async fn serve(
         mut self,
         mut requests: mpsc::Receiver<Request>,
         events: &mpsc::Sender<Event>,
         event: impl Fn(Answer) -> Event,
-    ) -> Detail {
+    ) -> Option<Detail> {
         let boot = self.own.take().map(|own| own.boot).unwrap_or_default();
         let mut waiting = VecDeque::new();
         loop {
             tokio::select! {
-                answer = line(&mut self.reader) => match answer {
+                answer = self.reader.next() => match answer {
                     Ok(Some(text)) => {
                         let Some(request) = waiting.pop_front() else {
-                            return Detail::new("it answered what was not asked");
+                            return Some(Detail::new("it answered what was not asked"));
                         };
                         match parse(&request, &text, &boot) {
                             Some(answer) => {
                                 // The link ends before its hold does.
                                 let _ = events.send(event(answer)).await;
                             }
-                            None => return Detail::new(&format!("it answered `{text}`")),
+                            None => return Some(Detail::new(&format!("it answered `{text}`"))),
                         }
                     }
-                    Ok(None) => return Detail::new("it ended"),
-                    Err(error) => return Detail::new(&error.to_string()),
+                    Ok(None) => return Some(Detail::new("it ended")),
+                    Err(error) => return Some(Detail::new(&error.to_string())),
                 },
                 request = requests.recv() => {
-                    let Some(request) = request else { return Detail::new("closed") };
+                    let request = request?;
                     if let Err(error) = self.writer.write_all(text(&request).as_bytes()).await {
-                        return Detail::new(&error.to_string());
+                        return Some(Detail::new(&error.to_string()));
                     }
                     waiting.push_back(request);
                 }
@@ -199,10 +199,17 @@ fn holder(words: &[&str], boot: &str) -> Holder {
     match words {
         ["free"] => Holder::Free,
         ["self", ..] => Holder::Ourselves,
-        ["sshd", pid, start, ..] => match (pid.parse(), start.parse()) {
-            (Ok(pid), Ok(start)) => Holder::Session(Session { pid, start, boot: boot.to_owned() }),
-            _ => unknown(),
+        ["sshd", pid, start, _, beat, ..] => match session(pid, start, boot) {
+            Some(session) => Holder::Session { session, beat: beat.parse().ok() },
+            None => unknown(),
         },
+        ["oneof", sessions, ..] => {
+            let one = |text: &str| {
+                let (pid, start) = text.split_once(':')?;
+                session(pid, start, boot)
+            };
+            sessions.split(',').map(one).collect::<Option<_>>().map_or_else(unknown, Holder::OneOf)
+        }
         ["foreign", uid, ..] => {
             uid.parse().map_or_else(|_| unknown(), |uid| Holder::Foreign { uid })
         }
@@ -212,6 +219,10 @@ fn holder(words: &[&str], boot: &str) -> Holder {
         },
         _ => unknown(),
     }
+}
+
+fn session(pid: &str, start: &str, boot: &str) -> Option<Session> {
+    Some(Session { pid: pid.parse().ok()?, start: start.parse().ok()?, boot: boot.to_owned() })
 }
 
 /// The sshd of this connection, from the greeting.
@@ -227,14 +238,26 @@ fn own(greeting: &str) -> Option<Session> {
     })
 }
 
-/// A line without its end; `None` at the end of the stream.
-async fn line(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Option<String>> {
-    let mut bytes = Vec::new();
-    let read = reader.take(LONGEST_LINE).read_until(b'\n', &mut bytes).await?;
-    if read == 0 {
-        return Ok(None);
+/// What the hold says, line by line.
+#[derive(Debug)]
+struct Lines {
+    reader: BufReader<OwnedReadHalf>,
+    /// A line that has begun. Kept here, so that a wait that is dropped loses nothing.
+    begun: Vec<u8>,
+}
+
+impl Lines {
+    /// The next line without its end; `None` at the end of the stream. A longer one than is allowed
+    /// comes in pieces, and no piece is an answer.
+    async fn next(&mut self) -> io::Result<Option<String>> {
+        let left = LONGEST_LINE.saturating_sub(self.begun.len() as u64);
+        (&mut self.reader).take(left).read_until(b'\n', &mut self.begun).await?;
+        if self.begun.is_empty() {
+            return Ok(None);
+        }
+        let line = std::mem::take(&mut self.begun);
+        Ok(Some(String::from_utf8_lossy(&line).trim_end().to_owned()))
     }
-    Ok(Some(String::from_utf8_lossy(&bytes).trim_end().to_owned()))
 }
 
 #[cfg(test)]
@@ -262,7 +285,20 @@ mod tests {
         let session = Session { pid: 7, start: 9, boot: BOOT.into() };
         assert_eq!(looked("look 2222 free"), Some(Holder::Free));
         assert_eq!(looked("look 2222 self 127.0.0.1"), Some(Holder::Ourselves));
-        assert_eq!(looked("look 2222 sshd 7 9 fd 127.0.0.1,::1"), Some(Holder::Session(session)));
+        assert_eq!(
+            looked("look 2222 sshd 7 9 fd 4711 127.0.0.1,::1"),
+            Some(Holder::Session { session: session.clone(), beat: Some(4711) })
+        );
+        assert_eq!(
+            looked("look 2222 sshd 7 9 only - 127.0.0.1"),
+            Some(Holder::Session { session: session.clone(), beat: None })
+        );
+        let other = Session { pid: 8, ..session.clone() };
+        assert_eq!(
+            looked("look 2222 oneof 7:9,8:9 marks 127.0.0.1"),
+            Some(Holder::OneOf(vec![session, other]))
+        );
+        assert!(matches!(looked("look 2222 oneof 7:9,x marks ::1"), Some(Holder::Unknown(_))));
         assert_eq!(looked("look 2222 foreign 1001 127.0.0.1"), Some(Holder::Foreign { uid: 1001 }));
         let program = Holder::Program { pid: 5, name: "nc".into() };
         assert_eq!(looked("look 2222 program 5 nc 127.0.0.1"), Some(program));

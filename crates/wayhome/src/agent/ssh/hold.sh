@@ -7,8 +7,11 @@
 #   (greeting)              wayhome-hold 1 pid=P start=S boot=B uid=U user=NAME gate=0|1 ports=A,B
 #                           P is the sshd of this connection, S its start in clock ticks; `-` if unknown
 #   ping N                  pong N
-#   look PORT               look PORT free | self AT | sshd PID START HOW AT | foreign UID AT
+#   look PORT               look PORT free | self AT | sshd PID START HOW BEAT AT
+#                             | oneof PID:START,PID:START HOW AT | foreign UID AT
 #                             | program PID COMMAND AT | unknown REASON [AT]
+#                           BEAT: what the session's sshd has read so far, or where that is hidden
+#                           what its hold has: it grows while the other end speaks; or `-`
 #                           AT: the addresses listened on, of 127.0.0.1,::1,0.0.0.0,::,other
 #   release PORT PID START  release PORT released | free | refused REASON | held REASON
 #   quit                    (ends)
@@ -20,9 +23,12 @@
 # How the holder of a port is told, best evidence first:
 #   fd      its descriptors can be read (root), and the listening socket is among them
 #   cgroup  the socket was made in the control group of this one session (systemd logins)
-#   mark    a process `wayhome-hold PORT` or `wayhome-gate PORT` runs under it. If N sessions
-#           carry the mark, nothing more tells them apart: the oldest is named, `mark-of-N`
+#   mark    a process `wayhome-hold PORT` or `wayhome-gate PORT` runs under it
 #   only    it is the one session of ours there is, and it never ran a command (`ssh -N`)
+# Where these leave it open, those that may be it are named (`oneof`), and only who knows one of
+# them as its own may have it ended:
+#   marks   several sessions carry the mark for this port
+#   command it is the one session of ours there is; its mark is gone, or somebody is at work there
 # A plain user cannot read the descriptors of its own sshd. What was considered and is not used,
 # since it does not decide: socket inodes are handed out to each CPU in batches and show no order
 # in time; the kernel keeps no age of a listener; the connection's own socket belongs to root.
@@ -104,8 +110,34 @@ look() {
   if ! listeners "$1"; then found='unknown no-proc'
   elif [ -z "$inode" ]; then found=free
   elif [ "$owner" != "$uid" ]; then found="foreign $owner $kinds"
-  else holder "$1" "$inode"; found="$verdict $kinds"
+  else
+    holder "$1" "$inode"
+    case $verdict in
+      sshd\ *) beat_of $verdict; found="$verdict $beat $kinds" ;;
+      *) found="$verdict $kinds" ;;
+    esac
   fi
+}
+
+# beat_of VERDICT...: sets beat for the session that a verdict names.
+beat_of() {
+  beat=-
+  if has_read "$2"; then return; fi
+  for shell in $shells; do
+    is_mine "$shell" && bears "$shell" - && [ "$(sshd_above "$shell")" = "$2" ] || continue
+    if has_read "$shell"; then return; fi
+  done
+}
+
+# has_read PID: sets beat to the bytes that the process has read, if that may be known.
+has_read() {
+  while read -r key value; do
+    if [ "$key" = rchar: ] && is_number "$value"; then
+      beat=$value
+      return
+    fi
+  done 2>/dev/null <"/proc/$1/io"
+  return 1
 }
 
 # release PORT PID START: sets outcome. The agent names a session that it knows as its own; all
@@ -237,15 +269,15 @@ holder() {
   elif [ $# = 0 ]; then verdict='unknown held-for-another-port'
   elif [ -n "$marked" ]; then
     set -- $marked
-    oldest "$@"
-    if [ $# = 1 ]; then how=mark; else how=mark-of-$#; fi
-    verdict="sshd ${first%%:*} ${first#*:} $how"
+    if [ $# = 1 ]; then verdict="sshd ${1%%:*} ${1#*:} mark"
+    else verdict="oneof $(echo $marked | tr ' ' ',') marks"
+    fi
   elif [ $# -gt 1 ]; then verdict='unknown ambiguous'
   else
     title "${1%%:*}"
     case $title in
       "sshd: $user" | "sshd-session: $user") verdict="sshd ${1%%:*} ${1#*:} only" ;;
-      *) verdict='unknown session-with-a-command' ;; # somebody may be at work there
+      *) verdict="oneof $1 command" ;;
     esac
   fi
 }
@@ -255,13 +287,6 @@ without_own() {
   possible=
   for each; do
     if [ "${each%%:*}" != "$own" ]; then possible="$possible $each"; fi
-  done
-}
-
-oldest() {
-  first=$1
-  for each; do
-    if [ "${each#*:}" -lt "${first#*:}" ]; then first=$each; fi
   done
 }
 

@@ -104,6 +104,11 @@ impl Door {
         has_both.then_some(if answered.is_ipv4() { "inet" } else { "inet6" })
     }
 
+    /// The gateway's addresses, as far as they are known by now.
+    pub fn known(&self) -> Vec<SocketAddr> {
+        self.known.lock().map(|known| known.addresses.clone()).unwrap_or_default()
+    }
+
     async fn addresses(&self) -> Result<Vec<SocketAddr>, Cause> {
         let known = self.known.lock().map(|known| known.addresses.clone()).unwrap_or_default();
         let patience = if known.is_empty() { RESOLVE_FIRST } else { RESOLVE };

@@ -9,12 +9,14 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::{mpsc, oneshot};
 use wayhome_core::health::Cause;
-use wayhome_core::link::{ConnId, Event};
+use wayhome_core::link::Stage;
 
 use super::certificate;
 use super::diagnose::{self, Said};
 use super::mux::Mux;
+use super::version::Version;
 use crate::config::Gateway;
+use crate::secret::masked;
 use crate::supervise;
 
 /// How often to look whether ssh has made its control socket, which it does after the login.
@@ -26,14 +28,12 @@ const LONGEST_LINE: u64 = 2048;
 /// How long to wait for what ssh wrote just before it ended.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// Options that make ssh fit to be supervised, whatever the person's own configuration says.
-///
-/// `IgnoreUnknown` comes first: it lets an older ssh pass over what it does not know yet.
+/// Options that make ssh fit to be supervised, whatever the person's own configuration says: ssh
+/// takes the first value that it meets. `IgnoreUnknown` is not among them, since the person's own
+/// would then count no more.
 const SUPERVISED: &[&str] = &[
-    "IgnoreUnknown=ForkAfterAuthentication,StdinNull,SessionType,KnownHostsCommand,ObscureKeystrokeTiming,LogVerbose",
     // It stays our child, and does only what it is told over the socket.
     "ControlPersist=no",
-    "ForkAfterAuthentication=no",
     "RemoteCommand=none",
     "ClearAllForwardings=yes",
     "PermitLocalCommand=no",
@@ -42,12 +42,36 @@ const SUPERVISED: &[&str] = &[
     "Tunnel=no",
     // Nobody is there to be asked.
     "BatchMode=yes",
+    // What it says is read by `diagnose`.
     "LogLevel=INFO",
+    "VisualHostKey=no",
     // The second line behind the heartbeat, and the only one where no hold is to be had.
     "ServerAliveInterval=10",
     "ServerAliveCountMax=3",
     "TCPKeepAlive=yes",
+    // The pin alone says who the gateway is: no other file or program, no name server, not that it
+    // is reached by way of localhost. And nothing is added to it.
+    "GlobalKnownHostsFile=/dev/null",
+    "UpdateHostKeys=no",
+    "VerifyHostKeyDNS=no",
+    "NoHostAuthenticationForLocalhost=no",
+    "CheckHostIP=no",
 ];
+
+/// The same, of what not every ssh knows: with the version that brought it (OpenSSH's release
+/// notes). An older one would refuse it.
+const SUPERVISED_SINCE: &[(Version, &str)] = &[
+    (Version(8, 5), "KnownHostsCommand=none"),
+    (Version(8, 5), diagnose::LOG_VERBOSE),
+    (Version(8, 7), "ForkAfterAuthentication=no"),
+    // It would end the hold, or a stream at rest.
+    (Version(9, 6), "ChannelTimeout=none"),
+];
+
+fn supervised(version: Option<Version>) -> impl Iterator<Item = &'static str> {
+    let newer = SUPERVISED_SINCE.iter().filter(move |(since, _)| version >= Some(*since));
+    SUPERVISED.iter().copied().chain(newer.map(|(_, option)| *option))
+}
 
 /// The command that connects to a gateway, without what is to be done there.
 ///
@@ -56,15 +80,10 @@ pub fn ssh(gateway: &Gateway, known_hosts: &Path) -> Command {
     let mut command = supervise::command("ssh");
     // What ssh says is read by `diagnose`, which knows it in one language.
     command.env("LC_ALL", "C");
-    for option in SUPERVISED {
+    for option in supervised(Version::of_ssh()) {
         command.arg("-o").arg(option);
     }
-    command.arg("-o").arg(format!("LogVerbose={}", diagnose::MARKS));
     command.arg("-o").arg(file_option("UserKnownHostsFile", known_hosts));
-    for option in ["GlobalKnownHostsFile=/dev/null", "UpdateHostKeys=no", "KnownHostsCommand=none"]
-    {
-        command.arg("-o").arg(option);
-    }
     if let Some(identity) = &gateway.identity {
         command.arg("-i").arg(identity).args(["-o", "IdentitiesOnly=yes"]);
     }
@@ -88,6 +107,18 @@ fn file_option(key: &str, path: &Path) -> String {
     format!("{key}=\"{}\"", path.display().to_string().replace('%', "%%"))
 }
 
+/// How far a login has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// To this stage of it.
+    Reached(Stage),
+    /// To its end.
+    LoggedIn,
+}
+
+/// A login has fewer stages than this; if they are not read, ssh's messages wait.
+pub const STAGES: usize = 8;
+
 /// A running ssh.
 #[derive(Debug)]
 pub struct Master {
@@ -102,11 +133,21 @@ impl Master {
     /// Runs ssh to a gateway, with its control socket at a path that was never used before: ssh runs
     /// *without* a control socket if it finds one left over.
     pub fn start(gateway: &Gateway, socket: PathBuf, family: Option<&str>) -> Result<Self, Cause> {
+        let family = family.map(|family| format!("AddressFamily={family}"));
+        Self::start_with(gateway, socket, family.as_slice())
+    }
+
+    /// The same, with further options.
+    pub fn start_with(
+        gateway: &Gateway,
+        socket: PathBuf,
+        options: &[String],
+    ) -> Result<Self, Cause> {
         let mut command = ssh(gateway, &gateway.known_hosts);
         command.args(["-N", "-T", "-M", "-S"]).arg(&socket);
         command.args(["-o", "StrictHostKeyChecking=yes"]);
-        if let Some(family) = family {
-            command.arg("-o").arg(format!("AddressFamily={family}"));
+        for option in options {
+            command.arg("-o").arg(option);
         }
         destination(&mut command, gateway);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
@@ -128,16 +169,31 @@ impl Master {
         Arc::clone(&self.said)
     }
 
-    /// Waits for the end, which `close` brings about; tells how far the login of this connection
-    /// has come.
+    /// Waits for the end, which `close` brings about; runs `connected` once ssh has logged in.
     pub async fn run(
+        self,
+        close: oneshot::Receiver<()>,
+        connected: impl Future<Output = ()>,
+    ) -> Cause {
+        let (teller, mut told) = mpsc::channel(STAGES);
+        let logged_in = async {
+            while let Some(progress) = told.recv().await {
+                if progress == Progress::LoggedIn {
+                    return connected.await;
+                }
+            }
+        };
+        tokio::join!(self.run_and_tell(close, teller), logged_in).0
+    }
+
+    /// Waits for the end, which `close` brings about; tells how far the login has come.
+    pub async fn run_and_tell(
         mut self,
         close: oneshot::Receiver<()>,
-        id: ConnId,
-        events: &mpsc::Sender<Event>,
+        progress: mpsc::Sender<Progress>,
     ) -> Cause {
         let said = self.said();
-        let hears = listen(self.stderr, Arc::clone(&said), id, events.clone());
+        let hears = listen(self.stderr, Arc::clone(&said), progress.clone());
         let mut listening = tokio::spawn(hears);
         let mut is_in = false;
         let logged_in = async {
@@ -145,8 +201,8 @@ impl Master {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
             is_in = true;
-            // The link ends before its tasks do; then nobody wants to know.
-            let _ = events.send(Event::Connected(id)).await;
+            // Whoever listens may have ended; then nobody wants to know.
+            let _ = progress.send(Progress::LoggedIn).await;
             std::future::pending::<()>().await;
         };
         tokio::select! {
@@ -179,12 +235,7 @@ async fn answers(socket: &Path) -> Option<()> {
 }
 
 /// Takes in what ssh writes, and tells the stages of its login.
-async fn listen(
-    stderr: ChildStderr,
-    said: Arc<Mutex<Said>>,
-    id: ConnId,
-    events: mpsc::Sender<Event>,
-) {
+async fn listen(stderr: ChildStderr, said: Arc<Mutex<Said>>, progress: mpsc::Sender<Progress>) {
     let mut reader = BufReader::new(stderr);
     loop {
         let mut line = Vec::new();
@@ -192,15 +243,36 @@ async fn listen(
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }
-        let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+        // A person's proxy may say a whole address, password and all.
+        let line = masked(String::from_utf8_lossy(&line).trim_end()).into_owned();
         if line.starts_with("debug") {
-            tracing::trace!(target: "ssh", "{}", line.escape_debug());
+            tracing::trace!(target: "ssh", event = "ssh-said", "ssh: {}", line.escape_debug());
         } else {
-            tracing::debug!(target: "ssh", "{}", line.escape_debug());
+            tracing::debug!(target: "ssh", event = "ssh-said", "ssh: {}", line.escape_debug());
         }
         let stage = said.lock().ok().and_then(|mut said| said.hear(&line));
         if let Some(stage) = stage {
-            let _ = events.send(Event::Reached(id, stage)).await;
+            let _ = progress.send(Progress::Reached(stage)).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ssh_is_given_what_it_knows() {
+        let given = |version, option: &str| supervised(version).any(|given| given == option);
+        for (version, known, unknown) in [
+            (None, "BatchMode=yes", "KnownHostsCommand=none"),
+            (Some(Version(8, 4)), "VerifyHostKeyDNS=no", diagnose::LOG_VERBOSE),
+            (Some(Version(8, 5)), "KnownHostsCommand=none", "ForkAfterAuthentication=no"),
+            (Some(Version(9, 2)), "ForkAfterAuthentication=no", "ChannelTimeout=none"),
+            (Some(Version(10, 0)), "ChannelTimeout=none", "IgnoreUnknown=*"),
+        ] {
+            assert!(given(version, known), "{version:?}: {known}");
+            assert!(!given(version, unknown), "{version:?}: {unknown}");
         }
     }
 }

@@ -9,6 +9,7 @@ use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use wayhome_core::address::Address;
 use wayhome_core::health::Cause;
 use wayhome_core::host_key::HostKey;
 use wayhome_core::known_hosts::{KnownHost, known_hosts_name};
@@ -18,6 +19,7 @@ use super::{master, proof};
 use crate::config::Gateway;
 use crate::error::{Failure, Outcome};
 use crate::paths;
+use crate::secret::{ExposeSecret, Secret};
 
 /// How a first contact is decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub enum FirstContact {
     Ask,
     /// Pin what is there (`--accept-new`).
     Accept,
+    /// Nobody is there to be asked: pin only what the person's own ssh knows already.
+    Known,
 }
 
 /// What a first contact came to.
@@ -37,6 +41,24 @@ pub enum Pinned {
     Now(String, &'static str),
     /// There is no pin, and the gateway cannot be reached to make one.
     NotYet(Failure),
+}
+
+impl Pinned {
+    /// Tells the log, if there is anything to tell.
+    pub fn report(self, gateway: &Gateway) {
+        match self {
+            Self::Before => {}
+            Self::Now(fingerprint, why) => {
+                let gateway = &gateway.address;
+                tracing::info!(
+                    event = "pinned",
+                    %gateway,
+                    "{gateway}: pinned its host key {fingerprint}: {why}"
+                );
+            }
+            Self::NotYet(why) => tracing::warn!("{why}"),
+        }
+    }
 }
 
 /// Makes sure that a gateway's key is pinned.
@@ -53,17 +75,19 @@ pub async fn ensure(gateway: &Gateway, first: FirstContact) -> Outcome<Pinned> {
     let fingerprint = proof::fingerprint(&key).await;
     let trusted = if known_to_the_person(&name, &key) {
         "your own known_hosts has it"
-    } else if first == FirstContact::Accept {
-        "accepted unseen, as `--accept-new` says"
     } else {
-        ask(gateway, &key, &fingerprint)?;
-        "you said so"
+        match first {
+            FirstContact::Accept => "accepted unseen, as `--accept-new` says",
+            FirstContact::Known => {
+                return Ok(Pinned::NotYet(unpinned(&gateway.address, &fingerprint)));
+            }
+            FirstContact::Ask => {
+                ask(&gateway.address, &key, &fingerprint)?;
+                "you said so"
+            }
+        }
     };
-    let mut text = read_pins(file)?;
-    if !text.is_empty() && !text.ends_with('\n') {
-        text.push('\n');
-    }
-    text.push_str(&format!("{name} {key}\n"));
+    let text = with_pin(read_pins(file)?, &name, &key);
     if let Some(dir) = file.parent() {
         paths::private_dir_if_missing(dir)?;
     }
@@ -80,7 +104,7 @@ pub async fn keys(gateway: &Gateway) -> Outcome<Vec<HostKey>> {
 }
 
 /// The name under which ssh looks a gateway up: its alias, or its host and port.
-async fn pinned_name(gateway: &Gateway) -> Outcome<String> {
+pub async fn pinned_name(gateway: &Gateway) -> Outcome<String> {
     let (host, port, alias) = resolved(gateway).await?;
     Ok(alias.unwrap_or_else(|| known_hosts_name(&host, port)))
 }
@@ -91,9 +115,11 @@ pub async fn resolved(gateway: &Gateway) -> Outcome<(String, u16, Option<String>
     command.arg("-G");
     master::destination(&mut command, gateway);
     let output = command.output().await.map_err(|error| not_run(&error))?;
-    let text = String::from_utf8_lossy(&output.stdout);
+    // All of the person's configuration: a ProxyCommand in it may have a password.
+    let text = Secret::from(String::from_utf8_lossy(&output.stdout).into_owned());
     let value = |key: &str| {
-        let found = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+        let found =
+            text.expose_secret().lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
         found.map(str::to_owned)
     };
     let port = value("port").and_then(|port| port.parse().ok());
@@ -111,7 +137,8 @@ fn not_run(error: &io::Error) -> Failure {
         .hint("install OpenSSH's client (Debian: `openssh-client`)")
 }
 
-fn read_pins(file: &Path) -> Outcome<String> {
+/// The text of a file of pins; empty if there is none.
+pub fn read_pins(file: &Path) -> Outcome<String> {
     match fs::read_to_string(file) {
         Ok(text) => Ok(text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
@@ -122,7 +149,8 @@ fn read_pins(file: &Path) -> Outcome<String> {
     }
 }
 
-fn keys_of(pins: &str, name: &str) -> Vec<HostKey> {
+/// The keys that pins have for a name.
+pub fn keys_of(pins: &str, name: &str) -> Vec<HostKey> {
     let known = pins.lines().filter_map(|line| KnownHost::parse_line(line).ok()?);
     known
         .filter(|known| known.marker.is_none() && known.lists(name))
@@ -136,8 +164,17 @@ fn not_shown(gateway: &Gateway, cause: &Cause) -> Failure {
         .hint(cause.remedy())
 }
 
+/// Pins with one more.
+pub fn with_pin(mut pins: String, name: &str, key: &HostKey) -> String {
+    if !pins.is_empty() && !pins.ends_with('\n') {
+        pins.push('\n');
+    }
+    pins.push_str(&format!("{name} {key}\n"));
+    pins
+}
+
 /// Lets ssh connect and learn the key into an empty file.
-async fn fetch(gateway: &Gateway) -> Outcome<Result<HostKey, Cause>> {
+pub async fn fetch(gateway: &Gateway) -> Outcome<Result<HostKey, Cause>> {
     let failed = |error: &io::Error| Failure::new("no temporary file can be made").because(error);
     let folder = tempfile::tempdir().map_err(|e| failed(&e))?;
     let learned: PathBuf = folder.path().join("known_hosts");
@@ -175,21 +212,22 @@ fn known_to_the_person(name: &str, key: &HostKey) -> bool {
     })
 }
 
+fn unpinned(gateway: &Address, fingerprint: &str) -> Failure {
+    Failure::usage(format!("the gateway `{gateway}` is new: its host key is not pinned"))
+        .hint(format!(
+            "compare {fingerprint} with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` at the gateway, then run this in a terminal, or with `--accept-new`"
+        ))
+}
+
 /// Asks at the terminal, not at standard input, which may be a script.
-fn ask(gateway: &Gateway, key: &HostKey, fingerprint: &str) -> Outcome {
-    let unpinned = || {
-        Failure::usage(format!("the gateway `{}` is new: its host key is not pinned", gateway.address))
-            .hint(format!(
-                "compare {fingerprint} with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` at the gateway, then run this in a terminal, or with `--accept-new`"
-            ))
-    };
+pub fn ask(gateway: &Address, key: &HostKey, fingerprint: &str) -> Outcome {
     let terminal = fs::OpenOptions::new().read(true).write(true).open("/dev/tty");
-    let Ok(mut terminal) = terminal else { return Err(unpinned()) };
+    let Ok(mut terminal) = terminal else { return Err(unpinned(gateway, fingerprint)) };
     let question = format!(
         "The gateway {} is new here. Its {} host key is\n  {fingerprint}\n\
          At the gateway, `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` shows the same if it is the right one.\n\
          Pin it and go on? (yes/no) ",
-        gateway.address,
+        gateway,
         key.algorithm().as_str(),
     );
     let mut answer = String::new();
@@ -199,6 +237,6 @@ fn ask(gateway: &Gateway, key: &HostKey, fingerprint: &str) -> Outcome {
     match asked {
         Ok(_) if matches!(answer.trim(), "yes" | "y") => Ok(()),
         Ok(_) => Err(Failure::new("the gateway's host key was not pinned, so nothing was dialled")),
-        Err(_) => Err(unpinned()),
+        Err(_) => Err(unpinned(gateway, fingerprint)),
     }
 }

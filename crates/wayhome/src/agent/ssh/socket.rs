@@ -1,5 +1,8 @@
 //! What the kernel knows of an ssh process's TCP connection: its own address, and whether data
 //! moves. Linux only; elsewhere nothing is known, and the link decides without.
+//!
+//! Which of ssh's connections is the one to the gateway has to be learnt at the login: later, each
+//! open stream has one too, to its target.
 
 use std::collections::HashSet;
 use std::fs;
@@ -7,6 +10,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::{
@@ -20,14 +24,18 @@ pub struct Connection {
     remote: SocketAddr,
 }
 
-/// Data that was acknowledged or received within this span counts as moving. A heartbeat that the
-/// other kernel merely acknowledged lies further back by the time it is late.
-const MOVING_MS: u32 = 500;
+/// Data that was acknowledged or received within this span counts as moving, if it goes on. A
+/// heartbeat that the other kernel merely acknowledged lies further back by the time it is late.
+const MOVING: Duration = Duration::from_millis(500);
+
+/// How often it is looked whether it goes on.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 const ESTABLISHED: &str = "01";
 
 impl Connection {
-    /// The connection that a process has to a port other than loopback's own services: an ssh has one.
+    /// The first connection that a process has. Of an ssh that has just logged in, and opened
+    /// nothing yet, it is the one to the gateway; one that goes through a jump host has none.
     pub fn of_process(pid: u32) -> Option<Self> {
         let sockets = sockets_of(pid)?;
         ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
@@ -44,10 +52,30 @@ impl Connection {
         }
     }
 
-    /// Whether the other side has acknowledged or sent anything just now (sock_diag(7)).
-    pub fn is_moving(&self) -> bool {
-        let info = tcp_info(self).ok().flatten();
-        info.is_some_and(|info| info.last_data_recv < MOVING_MS || info.last_ack_recv < MOVING_MS)
+    /// Whether data moves between the other side and the process that has the connection.
+    ///
+    /// What the kernels do by themselves does not count: one of a process that is frozen still
+    /// takes data in, until there is no room.
+    pub async fn is_moving(&self) -> bool {
+        let Some(first) = self.traffic() else { return false };
+        let lately = first.last_data_recv.min(first.last_ack_recv);
+        if Duration::from_millis(lately.into()) >= MOVING {
+            return false;
+        }
+        let mut waited = Duration::ZERO;
+        while waited < MOVING {
+            tokio::time::sleep(LOOK_EVERY).await;
+            waited += LOOK_EVERY;
+            let Some(now) = self.traffic() else { return false };
+            if now.acked != first.acked || now.read != first.read {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn traffic(&self) -> Option<Traffic> {
+        ask_kernel(self).ok().flatten()
     }
 }
 
@@ -90,13 +118,19 @@ fn address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
 }
 
-struct TcpInfo {
+/// What has gone over a connection.
+struct Traffic {
+    /// Milliseconds since the other side last sent data, and since it last acknowledged any.
     last_data_recv: u32,
     last_ack_recv: u32,
+    /// Bytes that the other side has acknowledged.
+    acked: u64,
+    /// Bytes that the process has read.
+    read: u64,
 }
 
-/// Asks the kernel for a connection's `struct tcp_info`, by its addresses.
-fn tcp_info(connection: &Connection) -> io::Result<Option<TcpInfo>> {
+/// Asks the kernel for a connection, by its addresses (sock_diag(7)).
+fn ask_kernel(connection: &Connection) -> io::Result<Option<Traffic>> {
     let socket: OwnedFd = socket_with(
         AddressFamily::NETLINK,
         SocketType::DGRAM,
@@ -108,7 +142,7 @@ fn tcp_info(connection: &Connection) -> io::Result<Option<TcpInfo>> {
     let mut space = [MaybeUninit::uninit(); 8192];
     // The kernel answers such a request before `sendto` returns.
     let ((answer, _), _) = recv(&socket, &mut space, RecvFlags::DONTWAIT)?;
-    Ok(info_in(answer))
+    Ok(traffic_in(answer))
 }
 
 /// `struct nlmsghdr` and `struct inet_diag_req_v2` (linux/inet_diag.h).
@@ -148,47 +182,93 @@ fn sixteen(ip: IpAddr) -> [u8; 16] {
     }
 }
 
-/// Finds the attribute `INET_DIAG_INFO` behind `struct inet_diag_msg` (72 bytes).
-fn info_in(answer: &[u8]) -> Option<TcpInfo> {
-    const HEADERS: usize = 16 + 72;
+/// Reads `struct inet_diag_msg` (72 bytes), and behind it the attribute `INET_DIAG_INFO`.
+fn traffic_in(answer: &[u8]) -> Option<Traffic> {
+    const HEADER: usize = 16;
+    const MESSAGE: usize = 72;
+    const RQUEUE: usize = 56;
     const INET_DIAG_INFO: u16 = 2;
-    let mut rest = answer.get(HEADERS..)?;
+    let unread = u32_at(answer, HEADER + RQUEUE)?;
+    let mut rest = answer.get(HEADER + MESSAGE..)?;
     loop {
         let length = usize::from(u16::from_ne_bytes(rest.get(0..2)?.try_into().ok()?));
         let kind = u16::from_ne_bytes(rest.get(2..4)?.try_into().ok()?);
-        let value = rest.get(4..length)?;
+        let info = rest.get(4..length)?;
         if kind == INET_DIAG_INFO {
-            let word =
-                |at: usize| Some(u32::from_ne_bytes(value.get(at..at + 4)?.try_into().ok()?));
             // Offsets in `struct tcp_info` (linux/tcp.h), which only ever grows at its end.
-            return Some(TcpInfo { last_data_recv: word(52)?, last_ack_recv: word(56)? });
+            return Some(Traffic {
+                last_data_recv: u32_at(info, 52)?,
+                last_ack_recv: u32_at(info, 56)?,
+                acked: u64_at(info, 120)?,
+                read: u64_at(info, 128)?.wrapping_sub(unread.into()),
+            });
         }
         rest = rest.get(length.next_multiple_of(4)..)?;
     }
 }
 
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
 
-    #[test]
-    fn finds_a_connection_and_sees_it_move() {
+    /// A connection to ourselves: our end as the kernel knows it, and both ends.
+    fn connection() -> (Connection, TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (mut server, _) = listener.accept().unwrap();
-        server.write_all(b"x").unwrap();
-        let connection =
-            Connection { local: client.local_addr().unwrap(), remote: client.peer_addr().unwrap() };
+        let (server, _) = listener.accept().unwrap();
+        let (local, remote) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+        (Connection { local, remote }, client, server)
+    }
+
+    #[tokio::test]
+    async fn finds_a_connection_and_its_address() {
+        let (connection, _client, _server) = connection();
         assert!(connection.has_local_address());
-        assert!(connection.is_moving());
-        let gone = Connection { remote: "127.0.0.1:1".parse().unwrap(), ..connection };
-        assert!(!gone.is_moving());
         let elsewhere = Connection { local: "203.0.113.9:1".parse().unwrap(), ..connection };
         assert!(!elsewhere.has_local_address());
         let of_us = Connection::of_process(std::process::id()).unwrap();
         assert!(of_us.local.ip().is_loopback());
+        let gone = Connection { remote: "127.0.0.1:1".parse().unwrap(), ..connection };
+        assert!(!gone.is_moving().await);
+    }
+
+    #[tokio::test]
+    async fn data_moves_if_it_is_read_or_acknowledged() {
+        let (connection, mut client, mut server) = connection();
+        // Both ends of a stream that somebody reads: a client that echoes.
+        let (end, ended) = std::sync::mpsc::channel();
+        let chatter = std::thread::spawn(move || {
+            let mut byte = [0];
+            while ended.recv_timeout(LOOK_EVERY).is_err() {
+                server.write_all(b"x").unwrap();
+                client.read_exact(&mut byte).unwrap();
+            }
+            (client, server)
+        });
+        assert!(connection.is_moving().await, "it is read");
+        end.send(()).unwrap();
+        let (client, mut server) = chatter.join().unwrap();
+        // And now nobody does; the kernel takes it in all the same.
+        let (end, ended) = std::sync::mpsc::channel();
+        let sender = std::thread::spawn(move || {
+            while ended.recv_timeout(LOOK_EVERY).is_err() {
+                server.write_all(b"x").unwrap();
+            }
+        });
+        assert!(!connection.is_moving().await, "it only arrives");
+        end.send(()).unwrap();
+        sender.join().unwrap();
+        drop(client);
     }
 
     #[test]

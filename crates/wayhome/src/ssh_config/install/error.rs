@@ -28,6 +28,8 @@ pub enum InstallError {
     ConfigMade(PathBuf),
     /// It is no plain file, or too large for what it should be.
     NotAFile(PathBuf),
+    /// It changes faster than it can be written.
+    Restless(PathBuf),
     /// Another run holds the lock.
     Busy(PathBuf),
     /// There is nothing of this name.
@@ -87,6 +89,11 @@ impl fmt::Display for InstallError {
                 f,
                 "another `wayhome ssh-config` has been writing in `{}` for 10 seconds: wait for it \
                  or end it",
+                path.display()
+            ),
+            Self::Restless(path) => write!(
+                f,
+                "something else writes `{}` all the time: see what does, and run this again",
                 path.display()
             ),
             Self::NotInstalled { name, installed } if installed.is_empty() => {

@@ -7,7 +7,7 @@ use wayhome_core::status::LinkState;
 use wayhome_lab::net::GATEWAY;
 use wayhome_lab::{assert_eventually, needs_lab};
 
-use crate::seats::{Agent, Login, SOON, Seats, output, wayhome};
+use crate::seats::{Agent, Login, Running, SOON, Seats, output, wayhome};
 
 const FORWARD: [&str; 2] = ["-R", "2222:localhost:22"];
 
@@ -118,4 +118,33 @@ fn a_configuration_that_is_wrong_is_refused_before_anything_is_dialled() {
     }
     let log = seats.gateway_log();
     assert!(!log.contains("Connection from"), "nothing was dialled: {log}");
+}
+
+#[test]
+fn a_network_that_does_not_lead_to_the_gateway_changes_nothing() {
+    needs_lab!();
+    let seats = Seats::start(Login::Plain);
+    let agent = seats.agent();
+    agent.until_up();
+    // A gateway that turns us away: the agent waits longer and longer.
+    seats.stop_gateway();
+    let slam = "import socket
+s = socket.create_server(('0.0.0.0', 22))
+while True: s.accept()[0].close()";
+    let mut door = seats.lab.gateway().command("python3");
+    let _door = Running(door.args(["-c", slam]).spawn().unwrap());
+    let turned_away = || agent.link().attempt >= 6;
+    assert_eventually!(turned_away(), within = SOON * 3, "{}", agent.log());
+    let before = agent.link().attempt;
+    let began = std::time::Instant::now();
+    // Containers come and go.
+    let flutter = "ip link add box0 type veth peer name box1; ip link set box0 up
+for i in $(seq 40); do ip address add 10.9.$i.1/24 dev box0; done; ip link del box0";
+    for _ in 0..5 {
+        seats.lab.home().sh(flutter).unwrap();
+    }
+    // A request that is answered after them: they have been seen.
+    let attempts = agent.link().attempt - before;
+    let fair = 1 + u32::try_from(began.elapsed().as_secs()).unwrap() / 2;
+    assert!(attempts <= fair, "{attempts} in {:?}: {}", began.elapsed(), agent.log());
 }

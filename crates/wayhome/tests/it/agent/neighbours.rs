@@ -1,6 +1,8 @@
 //! What else may be at a gateway: another home, another user, another program, another tunnel. None
 //! of them is ever ended, and each is named.
 
+use std::time::Duration;
+
 use wayhome_core::status::{LinkState, ServiceState};
 use wayhome_lab::net::GATEWAY;
 use wayhome_lab::{OpenSsh, Sshd, assert_eventually, needs_lab};
@@ -31,6 +33,54 @@ fn two_live_homes_with_one_login_and_one_port() {
         if login != Login::Gated {
             second.until_service(1, ServiceState::Up);
         }
+    }
+}
+
+/// The session that is older is not always the one that holds the port.
+#[test]
+fn a_home_that_waits_for_the_port_is_not_ended_when_the_other_one_comes_back() {
+    needs_lab!();
+    for login in [Login::Plain, Login::Gated] {
+        let seats = Seats::with(login, 2, &OpenSsh::system().unwrap(), |builder| builder);
+        let first = seats.agent_of(0, &["-R", "2222:localhost:22"]);
+        first.until_up();
+        let second = seats.agent_of(1, &["-R", "2222:localhost:22"]);
+        second.until_service(0, ServiceState::Halted);
+        let (_, ssh) = first.pids();
+        first.machine.sh(&format!("kill -9 {}", ssh[0])).unwrap();
+        first.until_back(0);
+        let (_, waiting) = second.pids();
+        // Now the second one's session is the older of the two.
+        let began = std::time::Instant::now();
+        seats.household(0).new_address("192.168.1.77").unwrap();
+        first.until_back(1);
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(6), "{login:?}: {took:?}: {}", first.log());
+        assert!(first.log().contains("ended our old session"), "{login:?}: {}", first.log());
+        assert_eq!(second.pids().1, waiting, "{login:?}: {}", second.log());
+        assert_eq!(second.link().reconnects, 0, "{login:?}: {}", second.log());
+    }
+}
+
+/// Silence is no death: the server behind the port may hang, and its home be well.
+#[test]
+fn a_live_home_whose_server_hangs_keeps_its_port() {
+    needs_lab!();
+    for login in Login::HOLDING {
+        let seats = Seats::with(login, 2, &OpenSsh::system().unwrap(), |builder| builder);
+        let first = seats.agent_of(0, &["-R", "2222:localhost:22"]);
+        first.until_up();
+        let holder = seats.holder(PORT);
+        let sshd = first.machine.sh("pgrep -o sshd").unwrap();
+        first.machine.sh(&format!("kill -STOP {sshd}")).unwrap();
+        let second = seats.agent_of(1, &["-R", "2222:localhost:22"]);
+        let told = || second.cause(0) == Some("another-live-session");
+        let within = Duration::from_secs(40);
+        assert_eventually!(told(), within = within, "{login:?}: {}", second.log());
+        assert_eq!(seats.holder(PORT), holder, "{login:?}: it is untouched");
+        assert_eq!(first.link().reconnects, 0, "{login:?}: {}", first.log());
+        first.machine.sh(&format!("kill -CONT {sshd}")).unwrap();
+        first.until_up();
     }
 }
 

@@ -42,6 +42,63 @@ fn silent_cut(login: Login) {
     }
 }
 
+/// A heartbeat each 5 s, its second of patience, and a loaded machine.
+const SUSPICION: Duration = Duration::from_secs(10);
+
+#[test]
+fn a_silent_cut_while_streams_are_busy() {
+    needs_lab!();
+    let seats = Seats::start(Login::Root);
+    let (agent, _chat) = agent_with_busy_streams(&seats);
+    seats.lab.cut().unwrap();
+    let suspect = || agent.link().state != LinkState::Up;
+    assert_eventually!(suspect(), within = SUSPICION, "suspect: {}", agent.log());
+    seats.lab.heal().unwrap();
+    agent.until_back(0);
+}
+
+#[test]
+fn its_ssh_is_frozen_while_streams_are_busy() {
+    needs_lab!();
+    let seats = Seats::start(Login::Root);
+    let (agent, _chat) = agent_with_busy_streams(&seats);
+    let (_, children) = agent.pids();
+    agent.machine.sh(&format!("kill -STOP {}", children[0])).unwrap();
+    let suspect = || agent.link().state != LinkState::Up || agent.link().reconnects > 0;
+    assert_eventually!(suspect(), within = SUSPICION, "suspect: {}", agent.log());
+    agent.until_back(0);
+}
+
+/// A road with eight streams through it, over which both ends talk all the time.
+fn agent_with_busy_streams(seats: &Seats) -> (Agent<'_>, [Running; 2]) {
+    let serve = "import socket, threading, time
+def talk(c):
+    try:
+        while True: c.sendall(b'x' * 100); time.sleep(0.05)
+    except OSError: pass
+s = socket.create_server(('127.0.0.1', 7000))
+while True:
+    c = s.accept()[0]
+    threading.Thread(target=talk, args=(c,), daemon=True).start()";
+    let call = "import socket, time
+c = [socket.create_connection(('127.0.0.1', 7000)) for _ in range(8)]
+for each in c: each.recv(1)
+open('/tmp/talking', 'w')
+while True:
+    for each in c: each.sendall(b'x' * 100)
+    time.sleep(0.05)";
+    let python = |machine: &wayhome_lab::Machine, script: &str| {
+        Running(machine.command("python3").args(["-c", script]).spawn().unwrap())
+    };
+    let server = python(seats.lab.home(), serve);
+    let agent = seats.agent_with(&["-R", "2222:localhost:22", "-R", "7000:localhost:7000"]);
+    agent.until_up();
+    let callers = python(seats.lab.gateway(), call);
+    let talking = seats.lab.gateway().file("/tmp/talking");
+    assert_eventually!(talking.exists(), within = SOON, "{}", agent.log());
+    (agent, [server, callers])
+}
+
 #[test]
 fn a_new_address() {
     needs_lab!();
@@ -90,7 +147,9 @@ fn a_silent_session_that_nobody_recorded_is_ended_too() {
         orphan(&seats, agent);
         seats.lab.home().sh("rm /var/lib/wayhome/sessions-*").unwrap();
         let agent = seats.agent();
-        agent.until_up();
+        // Silent twice, a quarter of a minute apart.
+        let within = Duration::from_secs(45);
+        assert_eventually!(agent.is_up(), within = within, "{login:?}: {}", agent.log());
         assert!(agent.log().contains("ended our old session"), "{login:?}: {}", agent.log());
     }
 }

@@ -2,22 +2,30 @@
 
 use std::fs;
 
+use wayhome_core::status::LinkState;
 use wayhome_lab::net::{GATEWAY, LAPTOP};
-use wayhome_lab::{Sshd, assert_eventually, needs_lab};
+use wayhome_lab::{Machine, Sshd, assert_eventually, needs_lab};
 
 use crate::seats::{Agent, Login, PORT, SOON, Seats, output, wayhome};
 
-#[test]
-fn a_hostile_ssh_config_breaks_nothing() {
-    needs_lab!();
-    let seats = Seats::start(Login::Root);
-    let home = seats.lab.home();
-    home.sh("mkdir -p ~/.ssh; cat > ~/.ssh/config <<'END'
+/// All that could lead past the pin, or take ssh out of our hands, beside what people have.
+const HOSTILE: &str = r#"IgnoreUnknown UseKeychain,AddKeysToKeychain
+Include ~/.ssh/missing/*.conf
+Match exec "touch /tmp/match-ran"
+  ConnectTimeout 20
+Match exec false
+  ProxyCommand false
+Host 203.0.113.10
+  HostKeyAlias the-gateway
 Host *
+  UseKeychain yes
+  AddKeysToKeychain yes
   ControlMaster auto
   ControlPath /tmp/shared-%C
   ControlPersist 10m
   ForkAfterAuthentication yes
+  StdinNull yes
+  SessionType subsystem
   RemoteForward 2250 localhost:22
   LocalForward 2251 localhost:22
   DynamicForward 2252
@@ -25,16 +33,42 @@ Host *
   LocalCommand touch /tmp/local-command-ran
   RemoteCommand touch /tmp/remote-command-ran
   RequestTTY force
+  SetEnv HOSTILE=1
+  SendEnv *
   StrictHostKeyChecking no
   UserKnownHostsFile /dev/null
+  GlobalKnownHostsFile ~/.ssh/own
+  KnownHostsCommand /bin/cat /tmp/own
+  VerifyHostKeyDNS yes
+  UpdateHostKeys yes
+  HashKnownHosts yes
+  CheckHostIP yes
+  NoHostAuthenticationForLocalhost yes
+  CanonicalizeHostname always
+  CanonicalDomains example.org
+  ProxyUseFdpass yes
   LogLevel QUIET
+  LogVerbose *
+  VisualHostKey yes
   ForwardAgent yes
+  ForwardX11 yes
   ExitOnForwardFailure yes
   EscapeChar none
   BatchMode no
   ServerAliveInterval 0
-END")
-        .unwrap();
+"#;
+
+fn write_hostile_config(home: &Machine) {
+    home.sh("mkdir -p ~/.ssh").unwrap();
+    fs::write(home.file("/run/homes/root/.ssh/config"), HOSTILE).unwrap();
+}
+
+#[test]
+fn a_hostile_ssh_config_breaks_nothing() {
+    needs_lab!();
+    let seats = Seats::start(Login::Root);
+    let home = seats.lab.home();
+    write_hostile_config(home);
     let agent = seats.agent();
     agent.until_up();
     let (agent_pid, children) = agent.pids();
@@ -48,6 +82,31 @@ END")
     assert!(agent.link().hold);
     home.sh(&format!("kill -9 {}", children[0])).unwrap();
     agent.until_back(0);
+    let pins = fs::read_to_string(home.file("/var/lib/wayhome/known_hosts")).unwrap();
+    assert_eq!(pins, format!("the-gateway {}\n", seats.gateway_key()), "the pin, and nothing else");
+}
+
+#[test]
+fn a_hostile_ssh_config_does_not_lead_past_the_pin() {
+    needs_lab!();
+    let seats = Seats::start(Login::Root);
+    let home = seats.lab.home();
+    write_hostile_config(home);
+    // A gateway that is reached by way of localhost, and whose key the person's own files have.
+    let (key, pinned) = (seats.homes[0].host_key_line(), seats.gateway_key());
+    for file in ["/tmp/own", "/run/homes/root/.ssh/own"] {
+        fs::write(home.file(file), format!("127.0.0.1 {key}\n")).unwrap();
+    }
+    home.sh("mkdir -p /var/lib/wayhome").unwrap();
+    let pin = format!("127.0.0.1 {pinned}\n");
+    fs::write(home.file("/var/lib/wayhome/known_hosts"), &pin).unwrap();
+    let arguments = ["root@127.0.0.1", "-i", "/tmp/key", "-R", "2222:localhost:22"];
+    let agent = Agent::run(home, &arguments);
+    let halted = || agent.link().state == LinkState::Halted;
+    assert_eventually!(halted(), within = SOON, "halted: {}", agent.log());
+    assert_eq!(agent.link().cause.unwrap().cause.kind(), "host-key-changed", "{}", agent.log());
+    let pins = fs::read_to_string(home.file("/var/lib/wayhome/known_hosts")).unwrap();
+    assert_eq!(pins, pin);
 }
 
 #[test]
@@ -141,7 +200,8 @@ fn status_without_an_agent_cannot_tell() {
     agent.kill_9();
     let (code, _, error) = output(&mut wayhome(home, &["status"]));
     assert_eq!(code, 2, "{error}");
-    assert!(error.contains("does not answer"), "{error}");
+    assert!(error.contains("`home-ubuntu` has ended without a word"), "{error}");
+    assert!(error.contains("no agent of yours runs"), "{error}");
 }
 
 #[test]

@@ -56,6 +56,7 @@ impl World {
             | Action::Ping(id, _)
             | Action::Forward(id, _)
             | Action::Look(id, _)
+            | Action::Withdraw(id, _)
             | Action::Release(id, ..) => self.later(self.rtt, Todo::Over(id, action)),
             Action::Remember(_) | Action::Report(_) | Action::Stopped => {}
         }
@@ -135,10 +136,11 @@ impl World {
             },
             Action::Ping(_, sequence) if self.pongs => Event::Pong(id, sequence),
             Action::Forward(_, service) => {
-                let granted = match &self.ports[service] {
+                let Some(slot) = self.slot(service) else { return };
+                let granted = match &self.ports[slot] {
                     _ if self.forbidden => false,
                     Port::Free => {
-                        self.ports[service] = Port::Session(own, Sighting::Silent);
+                        self.ports[slot] = Port::Session(own, Sighting::Silent);
                         true
                     }
                     Port::Session(holder, _) => *holder == own,
@@ -151,11 +153,23 @@ impl World {
                 }
                 Event::Forwarded(id, service, granted)
             }
+            Action::Withdraw(_, service) => {
+                let Some(slot) = self.slot(service) else { return };
+                if matches!(&self.ports[slot], Port::Session(holder, _) if *holder == own) {
+                    self.ports[slot] = Port::Free;
+                }
+                Event::Withdrawn(id, service)
+            }
             Action::Look(_, service) => {
-                let holder = match self.ports[service].clone() {
+                let Some(slot) = self.slot(service) else { return };
+                let holder = match self.ports[slot].clone() {
                     Port::Free => Holder::Free,
                     Port::Session(holder, _) if holder == own => Holder::Ourselves,
-                    Port::Session(holder, _) => Holder::Session(holder),
+                    Port::Session(session, sighting) => {
+                        let beats = self.beating || sighting != Sighting::Silent;
+                        let beat = beats.then(|| self.now.since(Time::ZERO).as_secs());
+                        Holder::Session { session, beat: Some(beat.unwrap_or(7)) }
+                    }
                     Port::Other(holder, _) => holder,
                 };
                 Event::Looked(id, service, holder)
@@ -173,19 +187,25 @@ impl World {
         self.tell(event);
     }
 
+    /// Which of the ports and targets a service has.
+    fn slot(&self, service: usize) -> Option<usize> {
+        self.link.service(service).map(|service| usize::from(service.port - 2222))
+    }
+
     fn expected(&self, service: usize) -> Vec<HostKey> {
-        match &self.targets[service] {
-            Sighting::HostKey { key, .. } => std::vec![key.clone()],
+        match self.slot(service).map(|slot| &self.targets[slot]) {
+            Some(Sighting::HostKey { key, .. }) => std::vec![key.clone()],
             _ => Vec::new(),
         }
     }
 
     /// What is to be seen through a service's port.
     fn behind(&self, id: ConnId, service: usize) -> Sighting {
-        match &self.ports[service] {
+        let Some(slot) = self.slot(service) else { return Sighting::Refused };
+        match &self.ports[slot] {
             Port::Free => Sighting::Refused,
             Port::Session(holder, _) if *holder == self.wires[&id].session => {
-                self.targets[service].clone()
+                self.targets[slot].clone()
             }
             Port::Session(_, sighting) | Port::Other(_, sighting) => sighting.clone(),
         }

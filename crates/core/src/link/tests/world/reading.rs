@@ -45,6 +45,11 @@ impl World {
         self.check.serving() == Some(id)
     }
 
+    /// The connections that were dialled, and have neither been closed nor ended.
+    pub fn open(&self) -> Vec<ConnId> {
+        self.check.open().collect()
+    }
+
     /// Whether a service's port is held by one of our open connections.
     pub fn is_own(&self, service: usize) -> bool {
         let Port::Session(holder, _) = &self.ports[service] else { return false };

@@ -1,0 +1,127 @@
+//! The links of an agent: one for each gateway, begun and ended as the configuration asks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use wayhome_core::service::Service;
+use wayhome_core::status::LinkStatus;
+
+use super::link::{self, Beginning, Order};
+use super::sockets;
+use super::ssh::pin::FirstContact;
+use super::state::State;
+use crate::config::{Config, Gateway};
+
+/// Orders to a link are few, and each is answered at once; a full queue makes the giver wait.
+const ORDERS: usize = 16;
+
+/// The links, in the configuration's order.
+pub struct Links {
+    state: Arc<State>,
+    sockets: sockets::Folder,
+    running: Vec<Running>,
+    tasks: JoinSet<()>,
+    /// How many were begun: each has a number of its own, and paths of its own with it.
+    begun: usize,
+}
+
+struct Running {
+    gateway: Gateway,
+    orders: mpsc::Sender<Order>,
+    /// Comes when it has ended.
+    ended: oneshot::Receiver<()>,
+}
+
+impl Links {
+    /// No links yet.
+    pub fn new(state: Arc<State>, sockets: sockets::Folder) -> Self {
+        Self { state, sockets, running: Vec::new(), tasks: JoinSet::new(), begun: 0 }
+    }
+
+    /// Makes the links be what the configuration asks for: ends those to gateways that are gone,
+    /// begins those to new ones, and tells the others of the services. A gateway of which anything
+    /// is changed gets a new link, once the old one has ended.
+    pub async fn follow(&mut self, config: &Config, pin: Option<FirstContact>) {
+        let mut before = std::mem::take(&mut self.running);
+        for gateway in &config.gateways {
+            let found = before.iter().position(|link| link.gateway.address == gateway.address);
+            let old = found.map(|index| before.remove(index));
+            let link = match old {
+                Some(link) if link.gateway == *gateway => {
+                    let plan = Order::Replan(config.services.clone(), config.heartbeat);
+                    // A link that has ended hears nothing, and need not.
+                    let _ = link.orders.send(plan).await;
+                    link
+                }
+                Some(link) => {
+                    let _ = link.orders.send(Order::Stop).await;
+                    self.begin(gateway, &config.services, config.heartbeat, pin, Some(link.ended))
+                }
+                None => self.begin(gateway, &config.services, config.heartbeat, pin, None),
+            };
+            self.running.push(link);
+        }
+        for link in before {
+            let _ = link.orders.send(Order::Stop).await;
+        }
+        // What has ended by now is only cleared away.
+        while self.tasks.try_join_next().is_some() {}
+    }
+
+    fn begin(
+        &mut self,
+        gateway: &Gateway,
+        services: &[Service],
+        heartbeat: Duration,
+        pin: Option<FirstContact>,
+        after: Option<oneshot::Receiver<()>>,
+    ) -> Running {
+        let (orders, receiver) = mpsc::channel(ORDERS);
+        let (over, ended) = oneshot::channel();
+        let beginning = Beginning {
+            gateway: gateway.clone(),
+            services: services.to_vec(),
+            heartbeat,
+            state: Arc::clone(&self.state),
+            sockets: self.sockets.of_link(self.begun),
+            pin,
+            after,
+        };
+        self.begun += 1;
+        self.tasks.spawn(async move {
+            link::run(beginning, receiver).await;
+            drop(over);
+        });
+        Running { gateway: gateway.clone(), orders, ended }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Gives an order to all of them.
+    pub async fn tell_all(&self, order: impl Fn() -> Order) {
+        for link in &self.running {
+            let _ = link.orders.send(order()).await;
+        }
+    }
+
+    /// How each of them is.
+    pub async fn status(&self) -> Vec<LinkStatus> {
+        let mut links = Vec::new();
+        for link in &self.running {
+            let (reply, status) = oneshot::channel();
+            let _ = link.orders.send(Order::Status(reply)).await;
+            links.extend(status.await);
+        }
+        links
+    }
+
+    /// Waits until all have ended, which they do within seconds of being told to stop.
+    pub async fn ended(&mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
