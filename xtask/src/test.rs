@@ -14,7 +14,12 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    if !packages::bring(packages::TEST)? {
+    let mut needs = packages::TEST.to_vec();
+    // A person who cannot install them can do most without; the tests say which shells they skip.
+    if is_required() || packages::can_install() {
+        needs.extend(packages::SHELLS);
+    }
+    if !packages::bring(&needs)? {
         return Ok(ExitCode::FAILURE);
     }
     let mut tests = cargo();
@@ -23,10 +28,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             tests.env(openssh10::VARIABLE, folder);
         }
         Ok(openssh10::Brought::NotHere(why)) => say(format_args!("without OpenSSH 10: {why}")),
-        // Where the lab must be whole, a test that does not run is a failure.
-        Err(why) if std::env::var_os("WAYHOME_LAB").is_some_and(|lab| lab == "required") => {
-            return Err(why);
-        }
+        Err(why) if is_required() => return Err(why),
         Err(why) => say(format_args!("without OpenSSH 10: {why}")),
     }
     if has_nextest() {
@@ -43,4 +45,9 @@ fn has_nextest() -> bool {
     let mut asked = cargo();
     asked.args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
     asked.status().is_ok_and(|status| status.success())
+}
+
+/// Whether the lab must be whole: then a test that does not run is a failure.
+fn is_required() -> bool {
+    std::env::var_os("WAYHOME_LAB").is_some_and(|lab| lab == "required")
 }

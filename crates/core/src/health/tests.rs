@@ -58,6 +58,7 @@ pub(crate) fn every() -> Vec<Cause> {
         Cause::AnotherLiveSession,
         Cause::TakeoverFailed { detail: detail() },
         Cause::TakenByAnotherHost { fingerprint: key() },
+        Cause::PublicOnLoopback,
         Cause::TargetRefused,
         Cause::TargetSilent,
         Cause::TargetUnproven { detail: detail() },
@@ -122,17 +123,14 @@ fn readme() -> Vec<(&'static str, &'static str)> {
 
 /// Whether a cell shows a text: `…` stands for anything, and so does all that follows the cell.
 fn shows(cell: &str, text: &str) -> bool {
-    let mut parts = cell.split('…').map(str::trim);
-    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else {
-        return false;
-    };
-    parts.all(|part| match rest.split_once(part) {
-        Some((_, after)) => {
-            rest = after;
-            true
+    let mut rest = text;
+    for (at, part) in cell.split('…').map(str::trim).enumerate() {
+        match rest.split_once(part) {
+            Some((before, after)) if at > 0 || before.is_empty() => rest = after,
+            _ => return false,
         }
-        None => false,
-    })
+    }
+    true
 }
 
 #[test]

@@ -105,6 +105,12 @@ impl Server {
         Ok(Self { path, requests: tokio::sync::Mutex::new(requests), _tasks: tasks })
     }
 
+    /// Whether nobody can find it any more: its folder was taken away, as a user's runtime folder is
+    /// at the last logout.
+    pub fn is_gone(&self) -> bool {
+        std::fs::symlink_metadata(&self.path).is_err()
+    }
+
     /// The next request.
     pub async fn accept(&self) -> Request {
         match self.requests.lock().await.recv().await {

@@ -385,8 +385,7 @@ impl Installation<'_> {
         for gateway in &self.adopted.config.gateways {
             let pinned_as = runtime.block_on(pin::pinned_name(gateway))?;
             let file = below(root, &self.service_pins(&gateway.known_hosts));
-            let pins = pin::read_pins(&file)?;
-            if !pin::keys_of(&pins, &pinned_as).is_empty() {
+            if !pin::keys_in(&file, &pinned_as)?.is_empty() {
                 continue;
             }
             let keys = dial::known_keys(&self.known(), &pinned_as);
@@ -398,6 +397,7 @@ impl Installation<'_> {
                 ));
                 continue;
             }
+            let pins = pin::read_pins(&file)?;
             let pins = keys.iter().fold(pins, |pins, key| pin::with_pin(pins, &pinned_as, key));
             dial::write(&file, &pins, self.owner(plan::Owner::Service), changes)?;
         }

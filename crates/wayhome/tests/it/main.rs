@@ -19,3 +19,4 @@ mod gate_shells;
 mod gateway;
 mod seats;
 mod ssh_config;
+mod trial;
