@@ -42,6 +42,7 @@ pub const TEST: &[Need] = &[
     // These play the servers that are no sshd.
     ("openssl", "openssl"),
     ("python3", "python3"),
+    ("systemd-analyze", "systemd"),
 ];
 
 /// What the tests try the gateway's scripts with: login shells that people have, and a checker.

@@ -179,7 +179,7 @@ fn paint(text: &str, colour: &str) -> String {
 }
 
 /// A span in its two largest units.
-fn span(millis: u64) -> String {
+pub fn span(millis: u64) -> String {
     let whole = Duration::from_secs(millis / 1000);
     if millis < 1000 {
         return format!("{:.1}s", millis as f64 / 1000.0);
