@@ -35,15 +35,35 @@ pub const TEST: &[Need] = &[
     ("ss", "iproute2"),
     ("tc", "iproute2"),
     ("nft", "nftables"),
+    ("kill", "procps"),
     ("pgrep", "procps"),
     ("script", "bsdutils"),
     ("man", "man-db"),
     ("debootstrap", "debootstrap"),
     ("systemd-nspawn", "systemd-container"),
+    // These play the servers that are no sshd.
+    ("openssl", "openssl"),
+    ("python3", "python3"),
+    ("systemd-analyze", "systemd"),
+];
+
+/// What the tests try the gateway's scripts with: login shells that people have, and a checker.
+pub const SHELLS: &[Need] = &[
+    ("busybox", "busybox"),
+    ("fish", "fish"),
+    ("mksh", "mksh"),
+    ("shellcheck", "shellcheck"),
+    ("tcsh", "tcsh"),
+    ("zsh", "zsh"),
 ];
 
 /// What `bench --stock` compares with.
 pub const STOCK: &[Need] = &[("autossh", "autossh")];
+
+/// Whether packages can be installed without asking anybody.
+pub fn can_install() -> bool {
+    installer().is_some()
+}
 
 /// Sees to it that the programs are there. `false` if they are not and somebody else has to install
 /// them, who has been told how.
@@ -152,6 +172,68 @@ mod tests {
         let has = |program: &str| ["ssh", "ip"].contains(&program);
         assert_eq!(missing(TRY, has), ["openssh-client", "openssh-server", "util-linux"]);
         assert_eq!(missing(TEST, |_| true), Vec::<&str>::new());
+    }
+
+    /// What every Debian has, and what cannot be missing where this runs.
+    const ALWAYS: &[&str] = &[
+        "/usr/bin/perl",
+        "apt-get",
+        "bash",
+        "dpkg-deb",
+        "env",
+        "flock",
+        "git",
+        "id",
+        "mount",
+        "setsid",
+        "sh",
+        "sleep",
+        "sudo",
+    ];
+
+    /// The programs that are started by their name in a text of Rust.
+    fn started(text: &str) -> Vec<&str> {
+        let mut started = Vec::new();
+        for (call, argument) in [("Command::new(", 0), ("command(", 0), ("command_as(", 1)] {
+            for part in text.split(call).skip(1) {
+                let arguments = part.split(')').next().unwrap();
+                let program = arguments.split(',').nth(argument).unwrap_or_default().trim();
+                started.extend(program.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')));
+            }
+        }
+        started
+    }
+
+    #[test]
+    fn whatever_a_test_starts_is_on_the_list() {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        // What the program itself starts, it says for itself when it is missing.
+        let places = ["crates/core", "crates/lab", "crates/wayhome/tests", "xtask"];
+        let mut places: Vec<_> = places.iter().map(|place| workspace.join(place)).collect();
+        let listed: Vec<&str> = TEST.iter().chain(SHELLS).map(|(program, _)| *program).collect();
+        let mut found = 0;
+        while let Some(place) = places.pop() {
+            if place.is_dir() {
+                places.extend(place.read_dir().unwrap().map(|entry| entry.unwrap().path()));
+            } else if place.extension().is_some_and(|extension| extension == "rs")
+                && !place.ends_with("packages.rs")
+            {
+                let text = std::fs::read_to_string(&place).unwrap();
+                for program in started(&text) {
+                    let is_there = listed.contains(&program) || ALWAYS.contains(&program);
+                    assert!(is_there, "{}: `{program}` is on no list", place.display());
+                    found += 1;
+                }
+            }
+        }
+        assert!(found > 20, "only {found} programs were found");
+    }
+
+    #[test]
+    fn programs_are_found_where_they_are_started() {
+        let text = "Command::new(\"a\"); machine.command(\"b\"); home.command_as(\"fan\", \"c\"); \
+                    home.command_as(\"fan\", &program); machine.command_as(user, \"d\")";
+        assert_eq!(started(text), ["a", "b", "c", "d"]);
     }
 
     #[test]

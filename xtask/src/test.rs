@@ -16,11 +16,15 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    if !packages::bring(packages::TEST)? {
+    let mut needs = packages::TEST.to_vec();
+    // A person who cannot install them can do most without; the tests say which shells they skip.
+    if is_required() || packages::can_install() {
+        needs.extend(packages::SHELLS);
+    }
+    if !packages::bring(&needs)? {
         return Ok(ExitCode::FAILURE);
     }
-    let is_required = std::env::var_os("WAYHOME_LAB").is_some_and(|lab| lab == "required");
-    bring_image(is_required)?;
+    bring_image()?;
     let mut tests = cargo();
     match openssh10::bring() {
         Ok(openssh10::Brought::At(folder)) => {
@@ -28,7 +32,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
         Ok(openssh10::Brought::NotHere(why)) => say(format_args!("without OpenSSH 10: {why}")),
         // Where the lab must be whole, a test that does not run is a failure.
-        Err(why) if is_required => return Err(why),
+        Err(why) if is_required() => return Err(why),
         Err(why) => say(format_args!("without OpenSSH 10: {why}")),
     }
     if has_nextest() {
@@ -42,7 +46,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 }
 
 /// The disk of the tests that boot a systemd.
-fn bring_image(is_required: bool) -> Result<()> {
+fn bring_image() -> Result<()> {
     let made = Image::is_possible().and_then(|()| {
         if Image::find().is_err() {
             say(format_args!("Making a small Debian in `target/`, for tests that boot (a minute)"));
@@ -50,7 +54,7 @@ fn bring_image(is_required: bool) -> Result<()> {
         Image::make().map(drop)
     });
     match made {
-        Err(why) if is_required => return Err(why.into()),
+        Err(why) if is_required() => return Err(why.into()),
         Err(why) => say(format_args!("without a real systemd: {why}")),
         Ok(()) => {}
     }
@@ -61,4 +65,9 @@ fn has_nextest() -> bool {
     let mut asked = cargo();
     asked.args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
     asked.status().is_ok_and(|status| status.success())
+}
+
+/// Whether the lab must be whole: then a test that does not run is a failure.
+fn is_required() -> bool {
+    std::env::var_os("WAYHOME_LAB").is_some_and(|lab| lab == "required")
 }

@@ -77,14 +77,25 @@ fn files(root: &Path) -> Result<Vec<String>> {
     Ok(paths.split('\0').filter(|path| !path.is_empty()).map(str::to_owned).collect())
 }
 
-/// The line, counted from 0, at which a file's own tests begin; the number of lines if it has none.
-/// A module that is only declared has its tests in another file.
-fn tests_begin(text: &str) -> usize {
-    let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    lines
-        .windows(2)
-        .position(|pair| matches!(pair, ["#[cfg(test)]", next] if opens_module(next)))
-        .unwrap_or(lines.len())
+/// The lines that are shipped, numbered from 1: all but those of the file's own test modules. A module
+/// that is only declared has its tests in another file.
+fn shipped(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut lines = text.lines().zip(1..).peekable();
+    let mut in_tests = false;
+    std::iter::from_fn(move || {
+        loop {
+            let (line, number) = lines.next()?;
+            let next = lines.peek().map_or("", |(next, _)| next);
+            if line == "#[cfg(test)]" && opens_module(next) {
+                in_tests = true;
+            } else if in_tests {
+                // As rustfmt has it, nothing within stands at the margin but strings.
+                in_tests = !(line == "}" || opens_module(line) && line.ends_with('}'));
+            } else {
+                return Some((number, line));
+            }
+        }
+    })
 }
 
 fn opens_module(line: &str) -> bool {
@@ -92,30 +103,57 @@ fn opens_module(line: &str) -> bool {
     is_module && line.contains('{')
 }
 
-/// The lines that a rule about shipped code reads, numbered from 1, without their comments.
+/// The lines that a rule about shipped code reads, without their comments.
 fn shipped_code(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    text.lines().take(tests_begin(text)).enumerate().map(|(at, line)| {
-        let code = line.split_once("//").map_or(line, |(code, _comment)| code);
-        (at + 1, code)
-    })
+    shipped(text).map(|(number, line)| (number, without_comment(line)))
+}
+
+/// The line up to a `//` that stands in no string. A string that began on another line is not seen.
+fn without_comment(line: &str) -> &str {
+    let mut in_string = false;
+    let mut rest = line;
+    while let Some(c) = rest.chars().next() {
+        if !in_string && rest.starts_with("//") {
+            break;
+        }
+        // In a string an escaped quote does not end it, and out of one a quote may be a character.
+        let skipped = if c == '\\' || (!in_string && rest.starts_with("'\"'")) { 2 } else { 1 };
+        in_string ^= c == '"';
+        rest = rest.char_indices().nth(skipped).and_then(|(at, _)| rest.get(at..)).unwrap_or("");
+    }
+    line.strip_suffix(rest).unwrap_or(line)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn tests_begin_at_their_module() {
-        assert_eq!(tests_begin("a\n#[cfg(test)]\nextern crate std;\nb\n"), 4);
-        assert_eq!(tests_begin("a\n#[cfg(test)]\nmod tests {}\n"), 1);
-        assert_eq!(tests_begin("a\n#[cfg(test)]\npub(crate) mod tests {\n"), 1);
-        assert_eq!(tests_begin("a\n#[cfg(test)]\nmod tests;\nb\n"), 4);
-        assert_eq!(tests_begin(""), 0);
+    fn numbers(text: &str) -> Vec<usize> {
+        shipped(text).map(|(number, _)| number).collect()
     }
 
     #[test]
-    fn comments_are_not_code() {
+    fn test_modules_are_not_shipped_and_what_follows_is() {
+        assert_eq!(numbers("a\n#[cfg(test)]\nextern crate std;\nb\n"), [1, 2, 3, 4]);
+        assert_eq!(numbers("a\n#[cfg(test)]\nmod tests {}\nb\n"), [1, 4]);
+        assert_eq!(numbers("a\n#[cfg(test)]\nmod tests {\n    mod b {\n    }\n}\nb\n"), [1, 7]);
+        assert_eq!(numbers("a\n#[cfg(test)]\npub(crate) mod tests {\n"), [1]);
+        assert_eq!(numbers("a\n#[cfg(test)]\nmod tests;\nb\n"), [1, 2, 3, 4]);
+        assert_eq!(numbers(""), [0; 0]);
+    }
+
+    #[test]
+    fn comments_are_not_code_and_strings_are_no_comments() {
         let text = "//! std::fs\nlet a = 1; // std::net\n#[cfg(test)]\nmod tests {";
         assert_eq!(shipped_code(text).collect::<Vec<_>>(), [(1, ""), (2, "let a = 1; ")]);
+        for (line, code) in [
+            (r#"f("ssh://a", std::env::args()); // b"#, r#"f("ssh://a", std::env::args()); "#),
+            (r#"f('"', "//") // b"#, r#"f('"', "//") "#),
+            (r#"f("\"//", '\"') // "b""#, r#"f("\"//", '\"') "#),
+            ("é // é", "é "),
+            ("fn f<'a>(a: &'a str) {} // b", "fn f<'a>(a: &'a str) {} "),
+        ] {
+            assert_eq!(without_comment(line), code);
+        }
     }
 }

@@ -63,7 +63,7 @@ pub struct Plan {
 }
 
 /// Which connection: each dial has a number of its own, never used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(u32);
 
 impl core::fmt::Display for ConnId {
@@ -109,6 +109,8 @@ pub enum Event {
     Connected(ConnId),
     /// ssh has ended.
     Ended(ConnId, Cause),
+    /// ssh itself does not answer any more: it is stopped, say.
+    Deaf(ConnId),
     /// The hold answers; and names the sshd that serves this connection, if it can.
     Held(ConnId, Option<Session>),
     /// No hold is to be had: the key may not run it, or it ended.
@@ -389,6 +391,12 @@ impl Link {
             Event::HoldRefused(id, cause) => self.hold_refused(id, cause, now, out),
             Event::Pong(id, sequence) => self.pong(id, sequence, now, out),
             Event::Inspected { conn, moving } => self.inspected(conn, moving, now, out),
+            Event::Deaf(id) => {
+                if self.serving.as_ref().is_some_and(|conn| conn.id == id) {
+                    out.push(Action::Close(id));
+                    self.lost(Cause::HeartbeatLost, now, out);
+                }
+            }
             Event::NetworkChanged(lost) => self.network_changed(&lost, now, out),
             Event::Kick => self.kick(now),
             Event::Replanned(services, heartbeat) => self.replan(services, heartbeat, now),

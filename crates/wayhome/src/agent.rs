@@ -18,7 +18,7 @@ mod way;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 use wayhome_core::status::{Configuration, Snapshot, millis};
@@ -34,6 +34,9 @@ use notify::Manager;
 use ssh::pin::{self, FirstContact, Pinned};
 use state::State;
 
+/// How often to see whether the control socket is still where people look for it.
+const LOOK_AROUND: Duration = Duration::from_secs(60);
+
 /// Runs an agent until it is told to end. `file` is where its configuration stands, if it is to be
 /// read again when it changes.
 pub async fn run(config: Config, file: Option<PathBuf>, first: FirstContact) -> Outcome {
@@ -42,7 +45,8 @@ pub async fn run(config: Config, file: Option<PathBuf>, first: FirstContact) -> 
     paths::private_dir(&runtime)?;
     pin_all(&config, first).await?;
     let sockets = sockets::Folder::make(&runtime)?;
-    let control = control::Server::bind(&runtime, &config.name)?;
+    let mut control = control::Server::bind(&runtime, &config.name)?;
+    let mut look = tokio::time::interval(LOOK_AROUND);
 
     let mut terminate = signals(SignalKind::terminate())?;
     let mut interrupt = signals(SignalKind::interrupt())?;
@@ -77,7 +81,18 @@ pub async fn run(config: Config, file: Option<PathBuf>, first: FirstContact) -> 
                 Err(error) => network = Err(error),
             },
             request = control.accept() => agent.answer(request).await,
+            _ = look.tick() => if control.is_gone() {
+                let renewed = paths::private_dir(&runtime)
+                    .and_then(|()| control.renew(&runtime, &agent.config.name));
+                if let Err(why) = renewed {
+                    tracing::warn!("{why}");
+                }
+            },
             () = agent.manager.due() => agent.alive().await,
+            () = agent.links.fallen() => {
+                return Err(Failure::new("a link has fallen over, and the agent ends with it")
+                    .hint("this is a bug: what stands above in the log tells more"));
+            }
         }
     }
     tracing::info!(event = "ending", "ending");
@@ -91,14 +106,14 @@ pub async fn run(config: Config, file: Option<PathBuf>, first: FirstContact) -> 
     Ok(())
 }
 
-/// Sees to the pins of all gateways. One that is down must not keep the others from being served;
-/// its link says then what is missing.
+/// Sees to the pins of all gateways. One that is down, or that cannot be pinned, must not keep the
+/// others from being served; its link says then what is missing.
 async fn pin_all(config: &Config, first: FirstContact) -> Outcome {
     let mut missing = Vec::new();
     for gateway in &config.gateways {
-        match pin::ensure(gateway, first).await? {
-            Pinned::NotYet(why) => missing.push(why),
-            pinned => pinned.report(gateway),
+        match pin::ensure(gateway, first).await {
+            Ok(Pinned::NotYet(why)) | Err(why) => missing.push(why),
+            Ok(pinned) => pinned.report(gateway),
         }
     }
     // Under a service manager the agent stays, and its links say what is missing.

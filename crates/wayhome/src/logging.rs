@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::Subscriber;
 use tracing_subscriber::filter::LevelFilter;
@@ -14,6 +15,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
+use crate::error::Failure;
 use crate::report;
 
 /// How the log is written.
@@ -59,17 +61,37 @@ impl Loudness {
     }
 }
 
+/// Whether the log is for programs: then what fails is told there, and not to a person.
+static FOR_PROGRAMS: AtomicBool = AtomicBool::new(false);
+
 /// Starts the log. Without a format it is the journal's own, if standard error leads there.
 pub fn start(loudness: Loudness, format: Option<Format>) {
     let journal = stderr_is_the_journal(std::env::var("JOURNAL_STREAM").ok().as_deref());
-    let layer = match format {
-        Some(Format::Json) => json(io::stderr),
-        Some(Format::Human) => human(journal),
+    let for_programs = match format {
+        Some(Format::Json) => Some(json(io::stderr)),
+        Some(Format::Human) => None,
         // Its socket may be out of reach, in a sandbox; standard error is not.
-        None if journal => native().unwrap_or_else(|_| human(journal)),
-        None => human(journal),
+        None => journal.then(native).and_then(Result::ok),
     };
+    FOR_PROGRAMS.store(for_programs.is_some(), Ordering::Relaxed);
+    let layer = for_programs.unwrap_or_else(|| human(journal));
     tracing_subscriber::registry().with(layer.with_filter(loudness.level())).init();
+}
+
+/// Tells the log why the command failed, if the log is for programs.
+pub fn takes(failure: &Failure) -> bool {
+    let for_programs = FOR_PROGRAMS.load(Ordering::Relaxed);
+    if for_programs {
+        let causes = failure.causes();
+        tracing::error!(
+            event = "failed",
+            because = (!causes.is_empty()).then(|| causes.join(": ")),
+            hint = failure.hint_text(),
+            "{}",
+            failure.message()
+        );
+    }
+    for_programs
 }
 
 type Boxed<S> = Box<dyn Layer<S> + Send + Sync>;

@@ -4,7 +4,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Failure, Outcome};
@@ -74,7 +74,8 @@ pub fn absolute(path: &Path) -> Outcome<PathBuf> {
     })
 }
 
-/// Makes a folder that only its owner can open, or checks that it is one.
+/// Makes a folder that only its owner can open. One that exists is left as it is, since it may serve
+/// others too; but it has to be ours, and nobody else's to write in.
 pub fn private_dir(dir: &Path) -> Outcome {
     let failed = |why: &io::Error| {
         Failure::new(format!("the folder `{}` cannot be used", dir.display())).because(why)
@@ -89,8 +90,14 @@ pub fn private_dir(dir: &Path) -> Outcome {
         ))
         .hint("remove it, or run the agent as its owner"));
     }
-    if meta.mode() & 0o077 != 0 {
-        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(|e| failed(&e))?;
+    if meta.mode() & 0o022 != 0 {
+        let (dir, mode) = (dir.display(), meta.mode() & 0o7777);
+        return Err(Failure::usage(format!(
+            "others can write in the folder `{dir}` (mode {mode:04o})"
+        ))
+        .hint(format!(
+            "name a folder of the agent's own (`STATE_DIRECTORY` and `RUNTIME_DIRECTORY` do), or, if `{dir}` is one, `chmod 700` it"
+        )));
     }
     Ok(())
 }
@@ -102,10 +109,42 @@ pub fn private_dir_if_missing(dir: &Path) -> Outcome {
 
 /// Replaces a file as a whole: written beside, synced, renamed. Only its owner can read it.
 pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
+    write_as(path, content, None)
+}
+
+/// The same for a file that may be a person's own: mode and owner stay, and so does a link to it.
+/// A new one only its owner can read.
+pub fn rewrite(path: &Path, content: &[u8]) -> io::Result<()> {
+    match fs::canonicalize(path) {
+        Ok(file) => write_as(&file, content, Some(&fs::metadata(&file)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::read_link(path) {
+            // A link to what does not exist yet.
+            Ok(target) => {
+                let dir = path.parent().unwrap_or(Path::new(""));
+                write_private(&dir.join(target), content)
+            }
+            Err(_) => write_private(path, content),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+fn write_as(path: &Path, content: &[u8], like: Option<&fs::Metadata>) -> io::Result<()> {
+    let dir = match path.parent() {
+        Some(dir) if dir.as_os_str().is_empty() => Path::new("."),
+        Some(dir) => dir,
+        None => return Err(io::ErrorKind::InvalidFilename.into()),
+    };
     // A temporary file is made with mode 0600.
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
     file.write_all(content)?;
+    if let Some(like) = like {
+        let now = file.as_file().metadata()?;
+        if (now.uid(), now.gid()) != (like.uid(), like.gid()) {
+            fchown(file.as_file(), Some(like.uid()), Some(like.gid()))?;
+        }
+        file.as_file().set_permissions(like.permissions())?;
+    }
     file.as_file().sync_all()?;
     file.persist(path)?;
     File::open(dir)?.sync_all()
@@ -120,4 +159,53 @@ fn from_env(name: &str) -> Option<PathBuf> {
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_folder_of_others_is_neither_changed_nor_used() {
+        let outer = tempfile::tempdir().unwrap();
+        let made = outer.path().join("a/wayhome");
+        private_dir(&made).unwrap();
+        assert_eq!(mode(&made), 0o700);
+        let shared = outer.path().join("tmp");
+        fs::create_dir(&shared).unwrap();
+        for open in [0o1777, 0o770] {
+            set_mode(&shared, open);
+            let error = private_dir(&shared).unwrap_err().to_string();
+            assert!(error.contains(&format!("mode {open:04o}")), "{error}");
+            assert_eq!(mode(&shared), open);
+        }
+        set_mode(&shared, 0o755);
+        private_dir(&shared).unwrap();
+        assert_eq!(mode(&shared), 0o755);
+    }
+
+    #[test]
+    fn a_persons_own_file_keeps_its_mode_and_the_link_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        // To what does not exist yet, and then to what does.
+        symlink("file", &link).unwrap();
+        rewrite(&link, b"one").unwrap();
+        assert_eq!((mode(&file), fs::read(&file).unwrap()), (0o600, b"one".to_vec()));
+        set_mode(&file, 0o644);
+        rewrite(&link, b"two").unwrap();
+        assert_eq!((mode(&file), fs::read(&file).unwrap()), (0o644, b"two".to_vec()));
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        write_private(&file, b"three").unwrap();
+        assert_eq!(mode(&file), 0o600);
+    }
 }

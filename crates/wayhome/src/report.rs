@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anstream::{AutoStream, ColorChoice};
 
 use crate::error::Failure;
+use crate::logging;
 use crate::secret::masked;
 
 /// Longer lines are hard to read, however wide the terminal is.
@@ -65,6 +66,9 @@ pub fn usage(error: &clap::Error) {
 
 /// Says why the command failed.
 pub fn failure(failure: &Failure) {
+    if logging::takes(failure) {
+        return;
+    }
     let mut text = labelled("", "error:", ERROR, failure.message());
     for cause in failure.causes() {
         text += &labelled("  ", "because:", CAUSE, cause);

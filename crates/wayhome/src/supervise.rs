@@ -1,5 +1,6 @@
 //! Children that end with us: whatever happens to the agent, no ssh of its own stays behind.
 
+use std::ffi::OsStr;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ const GRACE: Duration = Duration::from_secs(1);
 /// On Linux the kernel sends the signal when the *thread* that spawned the child ends
 /// (`PR_SET_PDEATHSIG`, prctl(2)). The agent's runtime has one thread, the main one, so that thread
 /// is the process.
-pub fn command(program: &str) -> Command {
+pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.stdin(Stdio::null()).process_group(0).kill_on_drop(true);
     // The service manager waits to hear from us, and not from what we run.

@@ -1,7 +1,11 @@
 //! The whole road on one machine: a gateway's sshd, a home's sshd, an agent, and `ssh home-ubuntu`.
 //!
-//! Real programs, throwaway keys, a throwaway folder. Everything ends with this process, also when
-//! that is killed. What is shown of it is for the caller to say.
+//! Real programs, throwaway keys, one throwaway folder with all of it. Whoever drops the trial, or
+//! the work on it, cleans up. When this process is killed (kill -9) its servers end with it, and the
+//! folder with their keys is left, which open nothing any more; the next trial removes it. What is
+//! shown of it is for the caller to say.
+
+mod folder;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,15 +16,15 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
+use tokio::time::sleep;
 use wayhome_core::status::Snapshot;
 use wayhome_lab::keys::Key;
 use wayhome_lab::{Here, Host, OpenSsh, Sshd, process};
 
 use crate::agent::control::{self, Asked};
-use crate::command::agent::runtime;
 use crate::error::{Failure, Outcome};
-use crate::{paths, report};
+use crate::{paths, report, supervise};
+use folder::InFolder;
 
 /// How long any step may take on a loaded machine. Each takes well under a second on an idle one.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -77,12 +81,12 @@ impl Cut {
 
 /// The road, running.
 pub struct Trial {
-    folder: TempDir,
     ssh: PathBuf,
     agent: Agent,
-    _home: Sshd,
-    _gateway: Sshd,
-    runtime: Runtime,
+    home: Sshd,
+    gateway: Sshd,
+    /// The last, so that all that writes into it has ended before it is removed.
+    folder: TempDir,
 }
 
 /// The agent's process; ended in order when it is dropped.
@@ -107,13 +111,16 @@ impl Drop for Agent {
 
 impl Trial {
     /// Starts all of it, and waits until the road is proven.
-    pub fn start(show: &mut dyn FnMut(Step)) -> Outcome<Self> {
+    pub async fn start(show: &mut dyn FnMut(Step)) -> Outcome<Self> {
         let openssh = OpenSsh::system().map_err(|error| missing(&error))?;
+        for left in folder::clear() {
+            report::note(format!(
+                "removed `{}`, which a trial that was killed had left",
+                left.display()
+            ));
+        }
         let began = Instant::now();
-        let folder = tempfile::Builder::new()
-            .prefix("wayhome-try-")
-            .tempdir()
-            .map_err(|error| Failure::new("no temporary folder can be made").because(&error))?;
+        let folder = folder::make()?;
         let dir = folder.path();
         let key = |name: &str| {
             let comment = format!("wayhome try: {name}");
@@ -121,6 +128,7 @@ impl Trial {
         };
         let (home_key, laptop_key) = (key("home-key")?, key("laptop-key")?);
         show(Step::new("throwaway keys", began.elapsed(), &dir.display().to_string()));
+        breathe().await;
 
         let began = Instant::now();
         let user = whoami()?;
@@ -129,13 +137,15 @@ impl Trial {
             for key in keys {
                 builder = builder.authorize(&user, key.public_line());
             }
-            builder.start(&Here).map_err(|error| missing(&error))
+            builder.start(&InFolder(dir)).map_err(|error| missing(&error))
         };
         let gateway = start(&[&home_key, &laptop_key])?;
         show(Step::new("the gateway's sshd", began.elapsed(), &at(&gateway)));
+        breathe().await;
         let began = Instant::now();
         let home = start(&[&laptop_key])?;
         show(Step::new("the home's sshd", began.elapsed(), &at(&home)));
+        breathe().await;
 
         let began = Instant::now();
         let port = free_port()?;
@@ -144,28 +154,27 @@ impl Trial {
         write(&dir.join("known_hosts"), &pin)?;
         let agent = start_agent(dir)?;
         let ssh = openssh.ssh().to_owned();
-        let trial =
-            Self { runtime: runtime()?, folder, ssh, agent, _home: home, _gateway: gateway };
-        trial.wait_until("the road was not proven", |snapshot| snapshot.all_up())?;
+        let trial = Self { ssh, agent, home, gateway, folder };
+        trial.wait_until("the road was not proven", |snapshot| snapshot.all_up()).await?;
         let what = format!("127.0.0.1:{port} at the gateway → the home's sshd, host key and all");
         show(Step::new("the agent's road is proven", began.elapsed(), &what));
 
         let began = Instant::now();
-        trial.write_laptop(laptop_key.path())?;
+        trial.write_laptop(laptop_key.path()).await?;
         show(Step::new("the laptop's configuration", began.elapsed(), "wayhome ssh-config"));
         Ok(trial)
     }
 
     /// Goes home as a person does, with the real ssh.
-    pub fn go_home(&self, what: &str, show: &mut dyn FnMut(Step)) -> Outcome {
+    pub async fn go_home(&self, what: &str, show: &mut dyn FnMut(Step)) -> Outcome {
         let began = Instant::now();
-        let output = Command::new(&self.ssh)
+        let output = supervise::command(&self.ssh)
             .arg("-F")
             .arg(self.laptop_config())
             .args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=20", HOME])
             .arg("echo \"$SSH_CONNECTION\"")
-            .stdin(Stdio::null())
             .output()
+            .await
             .map_err(|error| Failure::new("`ssh` cannot be run").because(&error))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
@@ -179,8 +188,8 @@ impl Trial {
     }
 
     /// Cuts the link, waits until the road is proven again, and says how long it was down.
-    pub fn cut(&self, cut: Cut, show: &mut dyn FnMut(Step)) -> Outcome<Duration> {
-        let before = self.snapshot()?;
+    pub async fn cut(&self, cut: Cut, show: &mut dyn FnMut(Step)) -> Outcome<Duration> {
+        let before = self.snapshot().await?;
         let reconnects = count_reconnects(&before);
         let ssh = process::children(self.agent.child.id());
         let ssh = ssh.into_iter().find(|pid| {
@@ -193,7 +202,8 @@ impl Trial {
         process::signal(ssh, cut.signal());
         self.wait_until("the road did not come back", |snapshot| {
             count_reconnects(snapshot) > reconnects && snapshot.all_up()
-        })?;
+        })
+        .await?;
         let down = began.elapsed();
         show(Step::new("cut, and proven again", down, cut.name()));
         Ok(down)
@@ -210,25 +220,9 @@ impl Trial {
         format!("RUNTIME_DIRECTORY={} wayhome status", run.display())
     }
 
-    /// Waits for ^C, or for TERM.
-    pub fn wait_for_interrupt(&self) -> Outcome {
-        let failed =
-            |error: std::io::Error| Failure::new("signals cannot be received").because(&error);
-        self.runtime.block_on(async {
-            use tokio::signal::unix::{SignalKind, signal};
-            let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-            let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            Ok(())
-        })
-    }
-
     /// Ends all of it and removes the folder.
     pub fn end(self) -> Outcome {
-        drop(self.agent);
+        drop((self.agent, self.home, self.gateway));
         self.folder
             .close()
             .map_err(|error| Failure::new("the throwaway folder cannot be removed").because(&error))
@@ -239,14 +233,15 @@ impl Trial {
     }
 
     /// What `wayhome ssh-config` prints at home, as a person would paste it, but into files of ours.
-    fn write_laptop(&self, key: &Path) -> Outcome {
+    async fn write_laptop(&self, key: &Path) -> Outcome {
         let dir = self.folder.path();
-        let printed = program()?
+        let printed = supervise::command(&program()?)
             .args(["ssh-config", "--identity"])
             .arg(key)
             .env("STATE_DIRECTORY", dir.join("state"))
             .env("RUNTIME_DIRECTORY", dir.join("run"))
             .output()
+            .await
             .map_err(|error| Failure::new("`wayhome ssh-config` cannot be run").because(&error))?;
         if !printed.status.success() {
             let said = String::from_utf8_lossy(&printed.stderr).trim().to_owned();
@@ -271,16 +266,16 @@ impl Trial {
         write(&self.laptop_config(), &format!("{config}{ours}"))
     }
 
-    fn snapshot(&self) -> Outcome<Snapshot> {
-        self.runtime
-            .block_on(control::ask(&self.agent.socket, Asked::Status))
+    async fn snapshot(&self) -> Outcome<Snapshot> {
+        control::ask(&self.agent.socket, Asked::Status)
+            .await
             .map_err(|error| Failure::new("the agent does not answer").because(&error))
     }
 
-    fn wait_until(&self, or: &str, reached: impl Fn(&Snapshot) -> bool) -> Outcome {
+    async fn wait_until(&self, or: &str, reached: impl Fn(&Snapshot) -> bool) -> Outcome {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let snapshot = self.snapshot();
+            let snapshot = self.snapshot().await;
             if snapshot.as_ref().is_ok_and(&reached) {
                 return Ok(());
             }
@@ -292,9 +287,14 @@ impl Trial {
                 report::note(format!("the agent's log ends:\n  {tail}"));
                 return Err(Failure::new(format!("{or} within {} s", PATIENCE.as_secs())));
             }
-            std::thread::sleep(Duration::from_millis(5));
+            sleep(Duration::from_millis(5)).await;
         }
     }
+}
+
+/// Lets a signal in, between two steps that take a moment and cannot be broken off.
+async fn breathe() {
+    sleep(Duration::from_millis(1)).await;
 }
 
 fn count_reconnects(snapshot: &Snapshot) -> u64 {
@@ -307,9 +307,8 @@ fn start_agent(dir: &Path) -> Outcome<Agent> {
     let log = fs::File::create(dir.join("agent.log")).map_err(|e| failed(&e))?;
     let (state, run) = (dir.join("state"), dir.join("run"));
     paths::private_dir(&run)?;
-    let program = std::env::current_exe().map_err(|e| failed(&e))?;
     let child = Here
-        .command(OsStr::new(&program))
+        .command(OsStr::new(&program()?))
         .args(["-v", "agent", "run", "--config"])
         .arg(dir.join("agent.toml"))
         .env("STATE_DIRECTORY", state)
@@ -323,9 +322,8 @@ fn start_agent(dir: &Path) -> Outcome<Agent> {
     Ok(Agent { child, socket: control::socket_path(&run, &name) })
 }
 
-fn program() -> Outcome<Command> {
+fn program() -> Outcome<PathBuf> {
     std::env::current_exe()
-        .map(Command::new)
         .map_err(|error| Failure::new("this program cannot find itself").because(&error))
 }
 

@@ -115,6 +115,8 @@ mod tests {
         assert_eq!(rule("let x = ::std::env::args();\n").len(), 1);
         assert_eq!(rule("extern crate std;\n").len(), 1);
         assert_eq!(rule("use tokio::net;\n").len(), 1);
+        assert_eq!(rule("let x = (\"a//b\", std::env::args());\n").len(), 1, "after a string");
+        assert_eq!(rule("#[cfg(test)]\nmod tests {\n}\nuse std::fs;\n").len(), 1, "after tests");
         assert_eq!(core_touches_nothing("crates/core/src/lib.rs", "pub mod name;\n").len(), 1);
     }
 }

@@ -1,6 +1,6 @@
 //! Rules about the shape of a file: it says what it is for, it is short, and it is finished.
 
-use super::{Finding, tests_begin};
+use super::{Finding, shipped};
 
 /// Longer files hide a second thing that wants a module of its own.
 const LONGEST: usize = 600;
@@ -16,13 +16,13 @@ pub fn module_says_what_it_is_for(path: &str, text: &str) -> Vec<Finding> {
     vec![Finding::at(1, "begin the module with `//!`: what it is for, what it leaves to others")]
 }
 
-/// No file is longer than 600 lines before its tests.
+/// No file is longer than 600 lines without its tests.
 pub fn file_is_short(path: &str, text: &str) -> Vec<Finding> {
-    let lines = tests_begin(text);
+    let lines = shipped(text).count();
     if !path.ends_with(".rs") || lines <= LONGEST {
         return Vec::new();
     }
-    let remedy = format!("has {lines} lines before its tests; split it ({LONGEST} at most)");
+    let remedy = format!("has {lines} lines without its tests; split it ({LONGEST} at most)");
     vec![Finding::whole(remedy)]
 }
 
@@ -74,6 +74,7 @@ mod tests {
         assert_eq!(file_is_short("a.md", &lines(601)), []);
         let tested = format!("{}#[cfg(test)]\nmod tests {{\n{}}}\n", lines(600), lines(900));
         assert_eq!(file_is_short("a.rs", &tested), []);
+        assert_eq!(file_is_short("a.rs", &(tested + "x\n")).len(), 1, "the last line is shipped");
     }
 
     #[test]

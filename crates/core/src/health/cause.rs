@@ -176,6 +176,8 @@ pub enum Cause {
         /// The host key's fingerprint.
         fingerprint: String,
     },
+    /// The port was to be public, and is on the gateway's loopback alone.
+    PublicOnLoopback,
     /// Nothing listens at the target.
     TargetRefused,
     /// The target accepts a connection and says nothing, or the way to it swallows everything.
@@ -302,6 +304,9 @@ impl fmt::Display for Cause {
             }
             Self::TakenByAnotherHost { fingerprint } => {
                 write!(f, "the port is taken by another host: its key is {fingerprint}")
+            }
+            Self::PublicOnLoopback => {
+                f.write_str("the port is not public: the gateway opened it on its loopback alone")
             }
             Self::TargetRefused => f.write_str("nothing listens at the target"),
             Self::TargetSilent => f.write_str("the target does not answer"),

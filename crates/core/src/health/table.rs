@@ -126,6 +126,8 @@ impl Cause {
                 "at the gateway: end the old sshd session by hand"),
             Self::TakenByAnotherHost { .. } => row("taken-by-another-host", Gateway, Gently,
                 "at the gateway: look who listens on the port with `ss -lntp`; the road does not lead here"),
+            Self::PublicOnLoopback => row("public-on-loopback", Gateway, Gently,
+                "at the gateway: `GatewayPorts clientspecified` in sshd_config; or offer the service on loopback"),
             Self::TargetRefused => row("target-refused", Target, Gently,
                 "start the service at home, or correct its `target`"),
             Self::TargetSilent => row("target-silent", Target, Gently,

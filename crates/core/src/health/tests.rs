@@ -58,6 +58,7 @@ pub(crate) fn every() -> Vec<Cause> {
         Cause::AnotherLiveSession,
         Cause::TakeoverFailed { detail: detail() },
         Cause::TakenByAnotherHost { fingerprint: key() },
+        Cause::PublicOnLoopback,
         Cause::TargetRefused,
         Cause::TargetSilent,
         Cause::TargetUnproven { detail: detail() },
@@ -124,11 +125,10 @@ fn readme() -> Vec<(&'static str, &'static str)> {
 fn shows(cell: &str, text: &str) -> bool {
     let mut rest = text;
     for (at, part) in cell.split('…').map(str::trim).enumerate() {
-        let Some(found) = rest.find(part) else { return false };
-        if at == 0 && found != 0 {
-            return false;
+        match rest.split_once(part) {
+            Some((before, after)) if at > 0 || before.is_empty() => rest = after,
+            _ => return false,
         }
-        rest = &rest[found + part.len()..];
     }
     true
 }

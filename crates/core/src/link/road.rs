@@ -3,6 +3,7 @@
 //! The forward comes first, because it nearly always is granted. What is done if it is refused stands
 //! in `takeover`.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -76,6 +77,8 @@ pub enum Sighting {
     Refused,
     /// Nothing came before the deadline.
     Silent,
+    /// This, on the gateway's loopback; nothing at the addresses where the port should be.
+    OnLoopback(Box<Sighting>),
 }
 
 /// One service's road over the connection that serves.
@@ -377,6 +380,7 @@ impl Link {
             Sighting::Wrong(detail) => Some(Cause::TargetUnproven { detail }),
             Sighting::Refused => Some(Cause::TargetRefused),
             Sighting::Silent => Some(Cause::TargetSilent),
+            Sighting::OnLoopback(_) => Some(Cause::PublicOnLoopback),
         };
         if let Some(cause) = cause {
             road.proven = false;

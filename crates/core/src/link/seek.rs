@@ -408,7 +408,7 @@ impl Link {
     }
 
     /// The connection that served is gone.
-    fn lost(&mut self, cause: Cause, now: Time, out: &mut Vec<Action>) {
+    pub(super) fn lost(&mut self, cause: Cause, now: Time, out: &mut Vec<Action>) {
         let Some(conn) = self.serving.take() else { return };
         for road in self.roads.values_mut() {
             road.fall(now);

@@ -123,6 +123,11 @@ impl Link {
         now: Time,
         out: &mut Vec<Action>,
     ) {
+        let sighting = match sighting {
+            // Whoever it is, that is where the port is held.
+            Sighting::OnLoopback(sighting) => *sighting,
+            other => other,
+        };
         let held = self.serving.as_ref().is_some_and(Conn::is_held);
         let silent = sighting == Sighting::Silent;
         if let Some(road) = self.roads.get_mut(&service).filter(|_| !silent) {
@@ -139,7 +144,9 @@ impl Link {
                 }
                 None
             }
-            Sighting::Answer | Sighting::Wrong(_) | Sighting::Refused => None,
+            Sighting::Answer | Sighting::Wrong(_) | Sighting::Refused | Sighting::OnLoopback(_) => {
+                None
+            }
         };
         let cause = match (holder, seen) {
             (Holder::Foreign { uid }, fingerprint) => Cause::PortTakenByUser { uid, fingerprint },

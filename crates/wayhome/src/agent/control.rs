@@ -105,6 +105,21 @@ impl Server {
         Ok(Self { path, requests: tokio::sync::Mutex::new(requests), _tasks: tasks })
     }
 
+    /// Begins anew, in the same place.
+    pub fn renew(&mut self, runtime: &Path, name: &Name) -> Outcome {
+        let again = Self::bind(runtime, name)?;
+        // What goes must not take the new socket's name along.
+        let mut old = std::mem::replace(self, again);
+        old.path = PathBuf::new();
+        Ok(())
+    }
+
+    /// Whether nobody can find it any more: its folder was taken away, as a user's runtime folder is
+    /// at the last logout.
+    pub fn is_gone(&self) -> bool {
+        std::fs::symlink_metadata(&self.path).is_err()
+    }
+
     /// The next request.
     pub async fn accept(&self) -> Request {
         match self.requests.lock().await.recv().await {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 use wayhome_core::health::Cause;
-use wayhome_core::link::{Action, ConnId, Event, Link, Note, Plan, Session};
+use wayhome_core::link::{Action, ConnId, Event, Link, Note, Plan, Session, Sighting};
 use wayhome_core::service::Service;
 use wayhome_core::status::LinkStatus;
 use wayhome_core::time::Time;
@@ -18,7 +18,7 @@ use super::ssh::diagnose::{self, Said};
 use super::ssh::forward;
 use super::ssh::hold::{self, Answer, Request};
 use super::ssh::knock::Door;
-use super::ssh::master::{Master, Progress, STAGES};
+use super::ssh::master::{self, Master, Progress, STAGES};
 use super::ssh::pin::{self, FirstContact};
 use super::ssh::proof::Expected;
 use super::ssh::socket::Connection;
@@ -437,9 +437,14 @@ impl Hands {
     fn prove(&mut self, id: ConnId, number: usize, service: Service) {
         let Some(conn) = self.conns.get(&id) else { return };
         let socket = conn.socket.clone();
+        let gateway = conn.connection().map(|connection| connection.gateway());
         let expected = Arc::clone(self.expected.entry(number).or_default());
         self.spawn(async move {
-            let (sighting, keys) = expected.lock().await.prove(&socket, &service).await;
+            let (sighting, keys) = expected.lock().await.prove(&socket, &service, gateway).await;
+            let proven = matches!(sighting, Sighting::Answer | Sighting::HostKey { .. });
+            if !proven && !master::answers(&socket).await {
+                return Some(Event::Deaf(id));
+            }
             Some(Event::Seen(id, number, sighting, keys))
         });
     }

@@ -22,12 +22,14 @@ pub struct Links {
     state: Arc<State>,
     sockets: sockets::Folder,
     running: Vec<Running>,
-    tasks: JoinSet<()>,
+    /// Each gives its number when it ends.
+    tasks: JoinSet<usize>,
     /// How many were begun: each has a number of its own, and paths of its own with it.
     begun: usize,
 }
 
 struct Running {
+    number: usize,
     gateway: Gateway,
     orders: mpsc::Sender<Order>,
     /// Comes when it has ended.
@@ -66,8 +68,6 @@ impl Links {
         for link in before {
             let _ = link.orders.send(Order::Stop).await;
         }
-        // What has ended by now is only cleared away.
-        while self.tasks.try_join_next().is_some() {}
     }
 
     fn begin(
@@ -89,12 +89,14 @@ impl Links {
             pin,
             after,
         };
+        let number = self.begun;
         self.begun += 1;
         self.tasks.spawn(async move {
             link::run(beginning, receiver).await;
             drop(over);
+            number
         });
-        Running { gateway: gateway.clone(), orders, ended }
+        Running { number, gateway: gateway.clone(), orders, ended }
     }
 
     /// How many there are.
@@ -118,6 +120,18 @@ impl Links {
             links.extend(status.await);
         }
         links
+    }
+
+    /// Waits until one has ended that was not told to: it fell over. An agent must not live on
+    /// without it as if nothing had happened.
+    pub async fn fallen(&mut self) {
+        loop {
+            match self.tasks.join_next().await {
+                Some(Ok(number)) if !self.running.iter().any(|link| link.number == number) => {}
+                Some(_) => return,
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Waits until all have ended, which they do within seconds of being told to stop.

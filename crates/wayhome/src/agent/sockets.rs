@@ -13,12 +13,14 @@ use tempfile::TempDir;
 use wayhome_core::link::ConnId;
 
 use crate::error::{Failure, Outcome};
+use crate::paths;
 
-const PREFIX: &str = "ssh-";
+/// What our folders begin with; nobody else's do. (`ssh-…` in `/tmp` are those of ssh-agents.)
+const PREFIX: &str = "wayhome-ssh-";
 
 /// The longest folder under which a control socket's path still has room: it may have 108 bytes
-/// (unix(7)), of which ssh wants 17 for itself, and we some 20.
-const LONGEST: usize = 64;
+/// (unix(7)), of which ssh wants 17 for itself, and we some 30.
+const LONGEST: usize = 56;
 
 /// A folder this young may belong to an agent that has not locked it yet.
 const YOUNG: Duration = Duration::from_secs(60);
@@ -51,20 +53,32 @@ impl Folder {
 
     /// The paths of one link.
     pub fn of_link(&self, index: usize) -> Sockets {
-        Sockets { dir: self.dir.path().to_owned(), link: index }
+        Sockets { dir: self.dir.path().to_owned(), link: index, lock: None }
     }
 }
 
 /// One link's paths.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Sockets {
     dir: PathBuf,
     link: usize,
+    /// Held once the folder had to be made again.
+    lock: Option<File>,
 }
 
 impl Sockets {
     /// The path for one dial. Dials are numbered and no number comes again.
-    pub fn path(&self, id: ConnId) -> PathBuf {
+    ///
+    /// A folder that was taken away is made again: a user's runtime folder goes with the last login,
+    /// and an agent may stay.
+    pub fn path(&mut self, id: ConnId) -> PathBuf {
+        if !self.dir.is_dir() {
+            match paths::private_dir(&self.dir) {
+                Ok(()) => self.lock = lock(&self.dir),
+                // ssh will say that it has no place for its socket.
+                Err(why) => tracing::warn!("{why}"),
+            }
+        }
         self.dir.join(format!("{}-{id}", self.link))
     }
 }
@@ -103,11 +117,26 @@ mod tests {
             File::open(&path).unwrap().set_modified(old).unwrap();
             path
         };
-        let (dead, alive, other) = (make("ssh-dead"), make("ssh-alive"), make("other"));
+        let (dead, alive) = (make("wayhome-ssh-dead"), make("wayhome-ssh-alive"));
+        // An ssh-agent's looks much like it, and is not locked.
+        let other = make("ssh-XXXXXXabcdef");
         let _held = lock(&alive).unwrap();
         let folder = Folder::make(runtime.path()).unwrap();
         assert!(!dead.exists() && alive.exists() && other.exists());
         assert_eq!(folder.dir.path().metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_folder_that_was_taken_away_is_made_again() {
+        let runtime = tempfile::tempdir().unwrap();
+        let run = runtime.path().join("run");
+        fs::create_dir(&run).unwrap();
+        let folder = Folder::make(&run).unwrap();
+        let mut sockets = folder.of_link(0);
+        fs::remove_dir_all(&run).unwrap();
+        let path = sockets.path(ConnId::default());
+        let mode = path.parent().unwrap().metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
     }
 
     #[test]

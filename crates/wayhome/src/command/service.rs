@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use crate::agent::ssh::pin::FirstContact;
-use crate::error::Outcome;
+use crate::error::{Failure, Outcome};
+use crate::report;
 use crate::service::install::{self, Request};
+use crate::service::launchd::Job;
 use crate::service::unit::RunsAs;
-use crate::service::{status, uninstall};
+use crate::service::{self, account, status, uninstall};
 
 /// Let the agent run as a service: started with the machine, and watched over by systemd.
 #[derive(Debug, clap::Args)]
@@ -52,6 +54,9 @@ struct InstallAgent {
     /// Do not log in before.
     #[arg(long)]
     no_dial: bool,
+    /// Print a job for a Mac's launchd instead, and change nothing. It is untested there.
+    #[arg(long, conflicts_with = "root")]
+    launchd: bool,
     #[command(flatten)]
     place: Place,
 }
@@ -134,6 +139,9 @@ fn install(args: InstallAgent) -> Outcome<u8> {
         (false, Some(name)) => RunsAs::Person(name),
         (false, None) => RunsAs::Own,
     };
+    if args.launchd || cfg!(target_os = "macos") {
+        return print_job(args.config, &runs_as);
+    }
     install::install(&Request {
         config: args.config,
         runs_as,
@@ -143,4 +151,25 @@ fn install(args: InstallAgent) -> Outcome<u8> {
         dry_run: args.place.dry_run,
     })
     .map(|()| 0)
+}
+
+/// There is no account that a Mac would make for it; the person's own is named.
+fn print_job(config: Option<PathBuf>, runs_as: &RunsAs) -> Outcome<u8> {
+    let config = match config {
+        Some(file) => std::path::absolute(&file).map_err(|error| {
+            Failure::usage(format!("there is no such path as `{}`", file.display())).because(&error)
+        })?,
+        None => service::config_place(runs_as)?,
+    };
+    let person = || account::person().map(|person| person.name);
+    let user = match runs_as {
+        RunsAs::Me => None,
+        RunsAs::Person(name) => Some(name.clone()),
+        RunsAs::Own => person(),
+    };
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::new("the path of this program is not known").because(&error))?;
+    report::print(Job { program, config, user }.render())
+        .map_err(|error| Failure::new("the job cannot be written").because(&error))?;
+    Ok(0)
 }

@@ -4,7 +4,9 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::command::agent::runtime;
 use crate::error::{Failure, Outcome};
 use crate::report;
 use crate::trial::{Cut, Step, Trial};
@@ -50,6 +52,12 @@ struct Down {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Outcome<u8> {
+    runtime()?.block_on(show(args))
+}
+
+async fn show(args: &Args) -> Outcome<u8> {
+    // Before anything is made that would have to be cleaned up.
+    let mut signals = Signals::listen()?;
     let mut steps = Vec::new();
     let json = args.json;
     let mut show = |step: Step| {
@@ -59,14 +67,26 @@ pub fn run(args: &Args) -> Outcome<u8> {
         steps.push(step);
     };
     let began = std::time::Instant::now();
-    let trial = Trial::start(&mut show)?;
-    trial.go_home("ssh home-ubuntu, the first time", &mut show)?;
-    let mut down = Vec::new();
-    for cut in [Cut::Killed, Cut::Frozen] {
-        let span = trial.cut(cut, &mut show)?;
-        down.push(Down { cut: cut.name(), seconds: span.as_secs_f64() });
-    }
-    trial.go_home("ssh home-ubuntu, again", &mut show)?;
+    let road = async {
+        let trial = Trial::start(&mut show).await?;
+        trial.go_home("ssh home-ubuntu, the first time", &mut show).await?;
+        let mut down = Vec::new();
+        for cut in [Cut::Killed, Cut::Frozen] {
+            let span = trial.cut(cut, &mut show).await?;
+            down.push(Down { cut: cut.name(), seconds: span.as_secs_f64() });
+        }
+        trial.go_home("ssh home-ubuntu, again", &mut show).await?;
+        Outcome::Ok((trial, down))
+    };
+    let (trial, down) = tokio::select! {
+        biased;
+        // The road is dropped with this, wherever it was, and that cleans up.
+        code = signals.next() => {
+            report::note("interrupted: all of it is gone again");
+            return Ok(code);
+        }
+        shown = road => shown?,
+    };
     if args.keep {
         report::note("\nIt runs. In another terminal:\n");
         report::print(format!("{}\n", trial.command_line()))
@@ -74,10 +94,14 @@ pub fn run(args: &Args) -> Outcome<u8> {
         report::note("\nor look at the agent:\n");
         report::note(trial.status_line());
         report::note("\n^C ends it and cleans up.");
-        trial.wait_for_interrupt()?;
+        signals.next().await;
     }
     let cleaning = std::time::Instant::now();
     trial.end()?;
+    if let Some(code) = signals.arrived().await {
+        report::note("interrupted: all of it is gone again");
+        return Ok(code);
+    }
     show(Step::new("all of it is gone again", cleaning.elapsed(), ""));
     if json {
         let shown = steps.iter().map(|step| Shown {
@@ -95,6 +119,37 @@ pub fn run(args: &Args) -> Outcome<u8> {
         report::note(summary(&down));
     }
     Ok(0)
+}
+
+/// What a person or a script ends a program with.
+struct Signals([Signal; 3]);
+
+impl Signals {
+    fn listen() -> Outcome<Self> {
+        let listen = |kind| {
+            signal(kind).map_err(|error: std::io::Error| {
+                Failure::new("signals cannot be received").because(&error)
+            })
+        };
+        let [interrupt, terminate, hangup] =
+            [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        Ok(Self([listen(interrupt)?, listen(terminate)?, listen(hangup)?]))
+    }
+
+    /// One that has come while something went on that cannot be broken off.
+    async fn arrived(&mut self) -> Option<u8> {
+        tokio::time::timeout(Duration::from_millis(1), self.next()).await.ok()
+    }
+
+    /// Waits for one. Gives the exit code of a program that it ended, as shells count it.
+    async fn next(&mut self) -> u8 {
+        let Self([interrupt, terminate, hangup]) = self;
+        tokio::select! {
+            _ = interrupt.recv() => 130,
+            _ = terminate.recv() => 143,
+            _ = hangup.recv() => 129,
+        }
+    }
 }
 
 fn show_step(step: &Step) {

@@ -337,6 +337,7 @@ proof = "hold"
                 table => format!("[[{table}]]\nnothing = 1"),
             };
             let said = read(&text).unwrap_err().to_string();
+            let said = said.lines().next().unwrap();
             let (_, expected) = said.split_once("expected one of ").unwrap();
             let mut there: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
             there.retain(|key| keys::TABLES.iter().all(|(table, _)| table != key));

@@ -162,11 +162,13 @@ fn synopsis(out: &mut dyn Write, command: &Command) -> io::Result<()> {
     let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage);
     let mut page = Roff::new();
     page.control("SH", ["SYNOPSIS"]);
-    for line in usage.lines() {
+    for (number, line) in usage.lines().enumerate() {
+        if number > 0 {
+            page.control("br", []);
+        }
         let at = line.find(['[', '<']).unwrap_or(line.len());
         let (called, rest) = line.split_at_checked(at).unwrap_or((line, ""));
         page.text([bold(called.trim_start()), roman(rest)]);
-        page.control("br", []);
     }
     page.to_writer(out)
 }

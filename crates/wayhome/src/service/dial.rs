@@ -81,7 +81,7 @@ impl Trial<'_> {
     /// Pins a gateway that is not pinned yet. `true` if it can now be logged in to.
     fn pin(&self, checked: &Checked, changes: &mut Changes) -> Outcome<bool> {
         let Checked { gateway, pinned_as, known_hosts, verdict } = checked;
-        if !pin::keys_of(&pin::read_pins(known_hosts)?, pinned_as).is_empty() {
+        if !pin::keys_in(known_hosts, pinned_as)?.is_empty() {
             return Ok(false);
         }
         let known = known_keys(self.known, pinned_as);
@@ -119,7 +119,7 @@ const KNOWN: &str = "you knew it already";
 pub fn known_keys(files: &[PathBuf], pinned_as: &str) -> Vec<HostKey> {
     let mut keys = Vec::new();
     for file in files {
-        for key in pin::keys_of(&pin::read_pins(file).unwrap_or_default(), pinned_as) {
+        for key in pin::keys_in(file, pinned_as).unwrap_or_default() {
             if !keys.contains(&key) {
                 keys.push(key);
             }

@@ -388,8 +388,7 @@ impl Installation<'_> {
         for gateway in &self.adopted.config.gateways {
             let pinned_as = runtime.block_on(pin::pinned_name(gateway))?;
             let file = below(root, &self.service_pins(&gateway.known_hosts));
-            let pins = pin::read_pins(&file)?;
-            if !pin::keys_of(&pins, &pinned_as).is_empty() {
+            if !pin::keys_in(&file, &pinned_as)?.is_empty() {
                 continue;
             }
             let keys = dial::known_keys(&self.known(), &pinned_as);
@@ -401,6 +400,7 @@ impl Installation<'_> {
                 ));
                 continue;
             }
+            let pins = pin::read_pins(&file)?;
             let pins = keys.iter().fold(pins, |pins, key| pin::with_pin(pins, &pinned_as, key));
             dial::write(&file, &pins, self.owner(plan::Owner::Service), changes)?;
         }
@@ -463,7 +463,7 @@ impl Installation<'_> {
     /// The roads, once they are there; and what a person has to know.
     fn say_how_it_is(&self) -> Outcome {
         let manager = if self.systemd.is_own { "systemctl --user" } else { "systemctl" };
-        report::note(format!("`{NAME}` runs, and is started with the machine"));
+        report::note(format!("`{NAME}` runs"));
         if self.systemd.is_own {
             let name = account::me().map(|me| me.name).unwrap_or_default();
             if systemd::lingers(&name) {
@@ -473,6 +473,9 @@ impl Installation<'_> {
                     "it runs only while you are logged in: from your first login until your last logout\n  hint: so that it runs from boot on: `loginctl enable-linger {name}`"
                 ));
             }
+        }
+        if !self.systemd.is_own {
+            report::note("it is started with the machine");
         }
         let socket = self.socket()?;
         let runtime = runtime()?;

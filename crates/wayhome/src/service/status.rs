@@ -164,7 +164,7 @@ impl std::fmt::Display for UnitStatus {
         if let Some(since) = self.since_ms {
             write!(f, " for {}", status::span(since))?;
         }
-        let enabled = if self.enabled { "started with the machine" } else { "not started at boot" };
+        let enabled = if self.enabled { "enabled" } else { "not enabled" };
         write!(f, ", {enabled}, restarts {}", self.restarts)?;
         if let (Some(fed), Some(span)) = (self.fed_ms, self.watchdog_ms) {
             let (fed, span) = (status::span(fed), status::span(span));
@@ -195,7 +195,7 @@ mod tests {
             (Some(65000), Some(2000), Some(30000))
         );
         insta::assert_snapshot!(unit, @r"
-        wayhome-agent.service  active (running) for 1m 5s, started with the machine, restarts 2, watchdog fed 2s ago (due within 30s)
+        wayhome-agent.service  active (running) for 1m 5s, enabled, restarts 2, watchdog fed 2s ago (due within 30s)
             /etc/systemd/system/wayhome-agent.service
         ");
     }

@@ -7,13 +7,15 @@ use wayhome::agent::ssh::script;
 
 use crate::gateway::printed;
 
-/// Login shells that may be met; those that are not installed are skipped.
+/// Login shells that may be met. Those that are not installed are skipped, unless the lab is required.
 const LOGIN_SHELLS: [&str; 7] = ["dash", "bash", "busybox", "zsh", "fish", "tcsh", "mksh"];
 
 fn there(program: &str) -> bool {
     let found = Command::new("sh").args(["-c", "command -v \"$0\"", program]).output();
     let there = found.expect("sh").status.success();
     if !there {
+        let required = std::env::var_os("WAYHOME_LAB").is_some_and(|lab| lab == "required");
+        assert!(!required, "`{program}` is not installed");
         eprintln!("skipped for `{program}`: it is not installed");
     }
     there
@@ -75,12 +77,30 @@ fn every_login_shell_starts_the_hold() {
         }
         command.arg("-c").arg(script::command(&[2222, 2223]));
         let output = fed(&mut command, input.as_bytes());
-        let lines = lines(&output);
+        let lines = after_blank(&output);
         assert_eq!(lines.len(), 3, "{shell}: {output:?}");
         assert!(lines[0].starts_with("wayhome-hold 1 pid="), "{shell}: {}", lines[0]);
         assert!(lines[0].ends_with(" gate=0 ports=2222,2223"), "{shell}: {}", lines[0]);
         assert_eq!(lines[1..], ["pong 1", "look 7 unknown not-my-port"], "{shell}");
     }
+}
+
+/// What the hold says, after the line that ends whatever was printed before it.
+fn after_blank(output: &Output) -> Vec<String> {
+    let mut lines = lines(output);
+    assert_eq!(lines.remove(0), "", "{output:?}");
+    lines
+}
+
+#[test]
+fn what_start_files_print_does_not_swallow_the_greeting() {
+    let input = format!("{}{}\n", script::HOLD, script::END);
+    // A title for the terminal, and no end of the line.
+    let noisy = format!("printf '\\033]0;title\\007'; {}", script::command(&[2222]));
+    let output = fed(Command::new("sh").arg("-c").arg(noisy), input.as_bytes());
+    let lines = lines(&output);
+    assert_eq!(lines.len(), 2, "{output:?}");
+    assert!(lines[1].starts_with("wayhome-hold 1 pid="), "{output:?}");
 }
 
 #[test]
@@ -135,7 +155,7 @@ fn hostile_lines_are_answered_and_nothing_else() {
             .arg("2222")
             .env("SSH_ORIGINAL_COMMAND", format!("{touch}; wayhome-hold 1"));
         let output = fed(&mut command, input.as_bytes());
-        let lines = lines(&output);
+        let lines = after_blank(&output);
         assert_eq!(lines.len(), requests.len() + 2, "{shell}: {output:?}");
         for (request, reply) in requests.iter().zip(&lines[1..]) {
             assert_eq!(reply, "error unknown-request", "{shell}: {request:.60}");

@@ -281,6 +281,7 @@ impl Hold {
             output.lines().map_while(Result::ok).try_for_each(|line| send.send(line))
         });
         let mut hold = Hold { child, input, lines, greeting: String::new() };
+        assert_eq!(hold.line(), "", "whatever was printed before has ended");
         hold.greeting = hold.line();
         assert!(hold.greeting.starts_with("wayhome-hold 1 "), "{}", hold.greeting);
         hold

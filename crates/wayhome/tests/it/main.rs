@@ -18,4 +18,6 @@ mod gate_key;
 mod gate_shells;
 mod gateway;
 mod seats;
+mod service;
 mod ssh_config;
+mod trial;

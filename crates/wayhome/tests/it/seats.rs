@@ -85,10 +85,7 @@ impl Seats {
         }
         write_gate(lab.gateway());
         let laptop_key = make_key(&openssh, lab.laptop());
-        let mut gateway = Sshd::builder(at_gateway)
-            .port(22)
-            .listen("0.0.0.0")
-            .line("GatewayPorts clientspecified");
+        let mut gateway = Sshd::builder(at_gateway).port(22).listen("0.0.0.0");
         gateway = gateway.authorize("way", laptop_key.public_line());
         for household in lab.households() {
             let key = make_key(&openssh, &household.home);
@@ -96,7 +93,8 @@ impl Seats {
         }
         lab.gateway().sh("ssh-keygen -q -t ed25519 -N '' -f /tmp/host_key").unwrap();
         let host_key = fs::read_to_string(lab.gateway().file("/tmp/host_key")).unwrap();
-        let at_gateway = kind(gateway).host_key(&host_key);
+        // After what the test asks for, since sshd heeds the first.
+        let at_gateway = kind(gateway).line("GatewayPorts clientspecified").host_key(&host_key);
         let gateway = RefCell::new(Some(at_gateway.start(lab.gateway()).unwrap()));
         let homes = lab.households().map(|household| {
             household.home.add_user("fan", 4001, "/bin/sh").unwrap();
@@ -204,7 +202,8 @@ pub struct Agent<'a> {
 
 impl<'a> Agent<'a> {
     pub fn run(machine: &'a Machine, arguments: &[&str]) -> Self {
-        Self::run_with(machine, arguments, |_| {})
+        let program = machine.command(env!("CARGO_BIN_EXE_wayhome"));
+        Self::start(machine, program, arguments, |_| {})
     }
 
     /// The same, with what else its process shall be given.
@@ -213,12 +212,27 @@ impl<'a> Agent<'a> {
         arguments: &[&str],
         given: impl FnOnce(&mut Command),
     ) -> Self {
+        let program = machine.command(env!("CARGO_BIN_EXE_wayhome"));
+        Self::start(machine, program, arguments, given)
+    }
+
+    /// Runs it where nobody can be asked, also if the tests themselves run in a terminal.
+    pub fn without_terminal(machine: &'a Machine, arguments: &[&str]) -> Self {
+        let mut command = machine.command("setsid");
+        command.arg("--wait").arg(env!("CARGO_BIN_EXE_wayhome"));
+        Self::start(machine, command, arguments, |_| {})
+    }
+
+    fn start(
+        machine: &'a Machine,
+        mut command: Command,
+        arguments: &[&str],
+        given: impl FnOnce(&mut Command),
+    ) -> Self {
         let log = machine.file("/tmp/agent.log");
         let stderr = fs::File::options().create(true).append(true).open(&log).unwrap();
-        let mut all = vec!["-v", "agent", "run"];
-        all.extend(arguments);
-        let mut command = wayhome(machine, &all);
-        given(&mut command);
+        command.args(["-v", "agent", "run"]).args(arguments).env("NO_COLOR", "1");
+        given(command.stdin(Stdio::null()));
         let child = command.stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
         Self { machine, child, log }
     }

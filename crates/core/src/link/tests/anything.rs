@@ -38,7 +38,7 @@ fn told() -> impl Strategy<Value = Told> {
     prop_oneof![
         6 => (any::<prop::sample::Index>(), any::<u8>())
             .prop_map(|(which, how)| Told::Answer { which, how }),
-        3 => (0u32..12, 0usize..SERVICES + 2, 0u8..15, any::<u8>())
+        3 => (0u32..12, 0usize..SERVICES + 2, 0u8..16, any::<u8>())
             .prop_map(|(conn, service, what, how)| Told::Anything { conn, service, what, how }),
         1 => any::<u8>().prop_map(Told::Replanned),
         2 => Just(Told::Time),
@@ -76,8 +76,9 @@ fn holder(how: u8) -> Holder {
 }
 
 fn sighting(how: u8) -> Sighting {
-    match how % 6 {
+    match how % 7 {
         0 | 1 => Sighting::Silent,
+        6 => Sighting::OnLoopback(shows('h').into()),
         2 => shows('h'),
         3 => shows('x'),
         4 => Sighting::Refused,
@@ -122,6 +123,7 @@ fn anything(id: ConnId, service: usize, what: u8, how: u8) -> Event {
         8 => Action::Release(id, service, session(1)),
         9 => Action::Prove(id, service),
         13 => Action::Withdraw(id, service),
+        14 => return Event::Deaf(id),
         10 => return Event::NetworkChanged(vec![id]),
         11 => return Event::Explained(id, cause(how)),
         12 => return Event::Reached(id, Stage::Greeted),
@@ -243,7 +245,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         (0..SERVICES, any::<u8>()).prop_map(|(service, how)| Fault::Port(service, how)),
         (0..SERVICES, any::<u8>()).prop_map(|(service, how)| Fault::Target(service, how)),
         any::<u8>().prop_map(Fault::Replanned),
-        (0u32..12, 0usize..SERVICES + 2, 0u8..15, any::<u8>())
+        (0u32..12, 0usize..SERVICES + 2, 0u8..16, any::<u8>())
             .prop_map(|(conn, service, what, how)| Fault::Lie { conn, service, what, how }),
     ]
 }

@@ -279,3 +279,17 @@ fn a_heartbeat_that_stands_behind_a_release_is_not_late() {
         assert_eq!(link.handle(Event::Timer, at(millis)), [], "at {millis} ms");
     }
 }
+
+#[test]
+fn an_ssh_that_does_not_answer_for_itself_is_replaced() {
+    for hold in [HoldManner::Granted, HoldManner::Refused] {
+        let mut home = World::new(1);
+        home.hold = hold;
+        home.run(secs(15));
+        home.assert_all_up();
+        let (now, deaf) = (home.now, home.serving());
+        home.tell(Event::Deaf(deaf));
+        home.until(secs(5), |home| home.is_all_up() && !home.serves(deaf));
+        assert_eq!(home.count(|action| *action == Action::Close(deaf)), 1, "{now:?}");
+    }
+}

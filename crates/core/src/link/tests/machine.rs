@@ -52,6 +52,8 @@ struct Model {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Door {
     Open,
+    /// It takes so long that an old connection may answer first.
+    Slow,
     /// The key is refused, which only a person can mend.
     Locked,
     /// It closes before the login.
@@ -119,7 +121,8 @@ impl ReferenceStateMachine for Model {
             3 => Just(Door::Open),
             2 => Just(Door::Locked),
             1 => Just(Door::Slammed),
-            1 => Just(Door::Hangs),
+            2 => Just(Door::Slow),
+            2 => Just(Door::Hangs),
         ];
         let wait = prop_oneof![
             4 => (0u64..400).prop_map(ms),
@@ -237,8 +240,9 @@ impl StateMachineTest for Driven {
             Step::SshdEnds => world.sshd_ends(),
             Step::SshdReturns => world.listening = true,
             Step::Login(door) => {
+                world.login_takes = if door == Door::Slow { secs(5) } else { ms(150) };
                 world.login = match door {
-                    Door::Open => Login::Granted,
+                    Door::Open | Door::Slow => Login::Granted,
                     Door::Locked => Login::Fails(Cause::KeyRefused { detail: "no".into() }),
                     Door::Slammed => {
                         Login::Fails(Cause::ResetInKeyExchange { detail: "banned".into() })

@@ -71,6 +71,8 @@ serve() {
   for port in $ports; do
     listeners "$port" && earlier="$earlier$inodes"
   done
+  # What the account's start files print may not have ended its last line.
+  say
   say "wayhome-hold 1 pid=${own:--} start=$own_start boot=$boot uid=$uid user=$user" \
     "gate=$WAYHOME_GATE ports=$(echo $ports | tr ' ' ',')" || exit 0
 

@@ -197,7 +197,7 @@ impl Master {
         let mut listening = tokio::spawn(hears);
         let mut is_in = false;
         let logged_in = async {
-            while !self.socket.exists() || answers(&self.socket).await.is_none() {
+            while !self.socket.exists() || !answers(&self.socket).await {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
             is_in = true;
@@ -230,8 +230,13 @@ impl Master {
     }
 }
 
-async fn answers(socket: &Path) -> Option<()> {
-    Mux::connect(socket).await.ok()?.check().await.ok()
+/// How long ssh may take to answer for itself, which needs no network. A stopped one never does.
+const ANSWERS: Duration = Duration::from_secs(2);
+
+/// Whether the ssh behind a control socket answers.
+pub async fn answers(socket: &Path) -> bool {
+    let asked = async { Mux::connect(socket).await?.check().await };
+    tokio::time::timeout(ANSWERS, asked).await.is_ok_and(|answer| answer.is_ok())
 }
 
 /// Takes in what ssh writes, and tells the stages of its login.

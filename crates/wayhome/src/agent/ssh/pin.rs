@@ -2,7 +2,7 @@
 //!
 //! ssh itself fetches the key, through the person's own jump hosts and proxies, and has checked by
 //! then that the server holds its private half; no login is tried. The person sees the fingerprint
-//! and decides. A pin that exists is never changed here.
+//! and decides, unless a `known_hosts` file knows better. A pin that exists is never changed here.
 
 use std::fs;
 use std::io::{self, BufRead, Write};
@@ -12,9 +12,10 @@ use std::process::Stdio;
 use wayhome_core::address::Address;
 use wayhome_core::health::Cause;
 use wayhome_core::host_key::HostKey;
-use wayhome_core::known_hosts::{KnownHost, known_hosts_name};
+use wayhome_core::known_hosts::{KnownHost, Marker, known_hosts_name};
 
 use super::diagnose::Said;
+use super::known::{self, Known, Word};
 use super::{master, proof};
 use crate::config::Gateway;
 use crate::error::{Failure, Outcome};
@@ -65,7 +66,8 @@ impl Pinned {
 pub async fn ensure(gateway: &Gateway, first: FirstContact) -> Outcome<Pinned> {
     let name = pinned_name(gateway).await?;
     let file = &gateway.known_hosts;
-    if !keys_of(&read_pins(file)?, &name).is_empty() {
+    let mut lines = known::find(file, &name)?;
+    if lines.iter().any(|line| line.marker != Some(Marker::Revoked)) {
         return Ok(Pinned::Before);
     }
     let key = match fetch(gateway).await? {
@@ -73,25 +75,28 @@ pub async fn ensure(gateway: &Gateway, first: FirstContact) -> Outcome<Pinned> {
         Err(cause) => return Ok(Pinned::NotYet(not_shown(gateway, &cause))),
     };
     let fingerprint = proof::fingerprint(&key).await;
-    let trusted = if known_to_the_person(&name, &key) {
-        "your own known_hosts has it"
-    } else {
-        match first {
-            FirstContact::Accept => "accepted unseen, as `--accept-new` says",
-            FirstContact::Known => {
-                return Ok(Pinned::NotYet(unpinned(&gateway.address, &fingerprint)));
-            }
-            FirstContact::Ask => {
-                ask(&gateway.address, &key, &fingerprint)?;
-                "you said so"
-            }
+    for file in files_of_the_person() {
+        // What cannot be read says nothing.
+        lines.extend(known::find(&file, &name).unwrap_or_default());
+    }
+    let trusted = match (known::word_on(&key, &lines), first) {
+        (Word::Its, _) => "your own known_hosts has it",
+        (Word::Another(line), _) => return Err(conflicts(gateway, &name, &fingerprint, line)),
+        (Word::Revoked(line), _) => return Err(revoked(gateway, &fingerprint, line)),
+        (Word::New, FirstContact::Accept) => "accepted unseen, as `--accept-new` says",
+        (Word::New, FirstContact::Known) => {
+            return Ok(Pinned::NotYet(unpinned(&gateway.address, &fingerprint)));
+        }
+        (Word::New, FirstContact::Ask) => {
+            ask(&gateway.address, &key, &fingerprint)?;
+            "you said so"
         }
     };
     let text = with_pin(read_pins(file)?, &name, &key);
     if let Some(dir) = file.parent() {
         paths::private_dir_if_missing(dir)?;
     }
-    paths::write_private(file, text.as_bytes()).map_err(|error| {
+    paths::rewrite(file, text.as_bytes()).map_err(|error| {
         Failure::new(format!("the pin cannot be written to `{}`", file.display())).because(&error)
     })?;
     Ok(Pinned::Now(fingerprint, trusted))
@@ -99,8 +104,14 @@ pub async fn ensure(gateway: &Gateway, first: FirstContact) -> Outcome<Pinned> {
 
 /// The pinned keys of a gateway, for whoever writes configurations for laptops.
 pub async fn keys(gateway: &Gateway) -> Outcome<Vec<HostKey>> {
-    let name = pinned_name(gateway).await?;
-    Ok(keys_of(&read_pins(&gateway.known_hosts)?, &name))
+    keys_in(&gateway.known_hosts, &pinned_name(gateway).await?)
+}
+
+/// The keys that a `known_hosts` file has for a name.
+pub fn keys_in(file: &Path, name: &str) -> Outcome<Vec<HostKey>> {
+    let lines = known::find(file, name)?;
+    let good = |line: &Known| matches!(known::word_on(&line.key, &lines), Word::Its);
+    Ok(lines.iter().filter(|line| good(line)).map(|line| line.key.clone()).collect())
 }
 
 /// The name under which ssh looks a gateway up: its alias, or its host and port.
@@ -149,15 +160,6 @@ pub fn read_pins(file: &Path) -> Outcome<String> {
     }
 }
 
-/// The keys that pins have for a name.
-pub fn keys_of(pins: &str, name: &str) -> Vec<HostKey> {
-    let known = pins.lines().filter_map(|line| KnownHost::parse_line(line).ok()?);
-    known
-        .filter(|known| known.marker.is_none() && known.lists(name))
-        .map(|known| known.key)
-        .collect()
-}
-
 fn not_shown(gateway: &Gateway, cause: &Cause) -> Failure {
     Failure::new(format!("the gateway `{}` did not show its host key", gateway.address))
         .because(&io::Error::other(cause.to_string()))
@@ -203,13 +205,31 @@ pub async fn fetch(gateway: &Gateway) -> Outcome<Result<HostKey, Cause>> {
     }))
 }
 
-/// Whether the person has this very key for this very name already.
-fn known_to_the_person(name: &str, key: &HostKey) -> bool {
+/// Where a person's own ssh, and this machine's, keep the keys that they know.
+fn files_of_the_person() -> impl Iterator<Item = PathBuf> {
     let own = paths::home().ok().map(|home| home.join(".ssh/known_hosts"));
-    own.into_iter().chain([PathBuf::from("/etc/ssh/ssh_known_hosts")]).any(|file| {
-        let pins = fs::read_to_string(file).unwrap_or_default();
-        keys_of(&pins, name).contains(key)
-    })
+    own.into_iter().chain([PathBuf::from("/etc/ssh/ssh_known_hosts")])
+}
+
+fn conflicts(gateway: &Gateway, name: &str, fingerprint: &str, line: &Known) -> Failure {
+    let file = line.file.display();
+    Failure::new(format!(
+        "the gateway `{}` shows the host key {fingerprint}, but line {} of `{file}` has another one for it",
+        gateway.address, line.line
+    ))
+    .hint(format!(
+        "if the gateway was reinstalled, remove the old key with `ssh-keygen -R '{name}' -f '{file}'`; if not, somebody stands in between"
+    ))
+}
+
+fn revoked(gateway: &Gateway, fingerprint: &str, line: &Known) -> Failure {
+    Failure::new(format!(
+        "the gateway `{}` shows the host key {fingerprint}, which line {} of `{}` revokes",
+        gateway.address,
+        line.line,
+        line.file.display()
+    ))
+    .hint("somebody else may have this key: give the gateway a new one")
 }
 
 fn unpinned(gateway: &Address, fingerprint: &str) -> Failure {

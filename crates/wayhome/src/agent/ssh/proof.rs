@@ -4,12 +4,16 @@
 //! sshd has one too. `ssh-keyscan` is given a port of its own on our loopback, and the one connection
 //! that it makes there is handed to ssh as it is, which joins it to the service's port at the
 //! gateway. The same program reads the target directly, at home, for the key to be expected.
+//!
+//! A public port is reached by an address that its loopback does not have: sshd says "ok" and listens
+//! on loopback alone where it has `GatewayPorts no`.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -19,7 +23,7 @@ use wayhome_core::health::Detail;
 use wayhome_core::host_key::HostKey;
 use wayhome_core::known_hosts::KnownHost;
 use wayhome_core::link::Sighting;
-use wayhome_core::service::{ProofKind, Service, Target};
+use wayhome_core::service::{Bind, ProofKind, Service, Target};
 
 use super::mux::{Mux, MuxError, Opened};
 use crate::supervise;
@@ -30,8 +34,8 @@ const DEADLINE: Duration = Duration::from_secs(4);
 /// How long the target may take when it is asked directly, without a gateway in between.
 const DIRECT: Duration = Duration::from_secs(2);
 
-/// How long a connection must stay open to count as held: a refusal by the target comes within a
-/// round trip.
+/// How long a connection must stay open to count as held, at least. A refusal by the target comes
+/// one round trip after the port took the connection; see `held`.
 const HELD: Duration = Duration::from_millis(300);
 
 /// The types that sshd may have, in the order in which they are asked for. One is enough.
@@ -44,20 +48,44 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// What answers behind a service's port, and what should.
-    pub async fn prove(&mut self, socket: &Path, service: &Service) -> (Sighting, Vec<HostKey>) {
+    /// What answers behind a service's port, and what should. `gateway` is where ssh reaches the
+    /// gateway.
+    pub async fn prove(
+        &mut self,
+        socket: &Path,
+        service: &Service,
+        gateway: Option<IpAddr>,
+    ) -> (Sighting, Vec<HostKey>) {
+        let mut seen = (Sighting::Refused, Vec::new());
+        for door in doors(&service.bind, gateway) {
+            seen = self.prove_at(socket, &door, service).await;
+            if seen.0 != Sighting::Refused {
+                return seen;
+            }
+        }
+        if service.bind != Bind::Loopback {
+            let (sighting, keys) = self.prove_at(socket, LOOPBACK, service).await;
+            if matches!(sighting, Sighting::HostKey { .. } | Sighting::Answer) {
+                return (Sighting::OnLoopback(sighting.into()), keys);
+            }
+        }
+        seen
+    }
+
+    async fn prove_at(
+        &mut self,
+        socket: &Path,
+        door: &str,
+        service: &Service,
+    ) -> (Sighting, Vec<HostKey>) {
         if service.proof != ProofKind::Ssh {
-            let sighting = match timeout(DEADLINE, speak(socket, service)).await {
-                Ok(sighting) => sighting,
-                Err(_) => Sighting::Silent,
-            };
-            return (sighting, Vec::new());
+            return (speak(socket, door, service).await, Vec::new());
         }
         if self.keys.is_empty() {
             self.keys = read_target(&service.target, false).await;
         }
         let first = self.keys.first().map(|key| scan_type(key.algorithm().as_str()));
-        let sighting = scan_through(socket, service.port, first.unwrap_or("ed25519")).await;
+        let sighting = scan_through(socket, (door, service.port), first.unwrap_or("ed25519")).await;
         if let Sighting::HostKey { key, .. } = &sighting
             && !self.keys.contains(key)
         {
@@ -65,6 +93,27 @@ impl Expected {
             self.keys = read_target(&service.target, false).await;
         }
         (sighting, self.keys.clone())
+    }
+}
+
+const LOOPBACK: &str = "127.0.0.1";
+
+/// By which addresses a port is reached at the gateway: the first that takes a connection will do.
+fn doors(bind: &Bind, gateway: Option<IpAddr>) -> Vec<String> {
+    match bind {
+        Bind::Loopback => vec![LOOPBACK.to_owned()],
+        // All of 127.0.0.0/8 is Linux's own; another gateway has at least the address that we know,
+        // unless that is translated on the way.
+        Bind::Public(address) if matches!(address.as_str(), "*" | "0.0.0.0") => {
+            let known = gateway.filter(|ip| !ip.is_loopback()).map(|ip| ip.to_string());
+            std::iter::once("127.0.0.2".to_owned()).chain(known).collect()
+        }
+        // There is no second one for IPv6.
+        Bind::Public(address) if address == "::" => {
+            let known = gateway.filter(|ip| ip.is_ipv6() && !ip.is_loopback());
+            vec![known.map_or_else(|| "::1".to_owned(), |ip| ip.to_string())]
+        }
+        Bind::Public(address) => vec![address.clone()],
     }
 }
 
@@ -102,8 +151,8 @@ async fn scan_target(host: &str, port: u16, kind: &str) -> io::Result<Output> {
 }
 
 /// Reads a host key through a service's port at the gateway.
-async fn scan_through(socket: &Path, port: u16, kind: &str) -> Sighting {
-    match timeout(DEADLINE, try_scan(socket, port, kind)).await {
+async fn scan_through(socket: &Path, door: (&str, u16), kind: &str) -> Sighting {
+    match timeout(DEADLINE, try_scan(socket, door, kind)).await {
         Ok(Ok(sighting)) => sighting,
         Ok(Err(ProofError::Refused)) => Sighting::Refused,
         Ok(Err(ProofError::Failed(why))) => Sighting::Wrong(why),
@@ -132,10 +181,10 @@ impl From<MuxError> for ProofError {
     }
 }
 
-async fn try_scan(socket: &Path, port: u16, kind: &str) -> Result<Sighting, ProofError> {
+async fn try_scan(socket: &Path, door: (&str, u16), kind: &str) -> Result<Sighting, ProofError> {
     let (scan, stream) = start_scan(kind).await?;
     let stream = stream.into_std()?;
-    let _opened = Mux::connect(socket).await?.stream("127.0.0.1", port, stream.as_fd()).await?;
+    let _opened = Mux::connect(socket).await?.stream(door.0, door.1, stream.as_fd()).await?;
     drop(stream);
     let output = scan.wait_with_output().await?;
     if let Some(key) = keys_in(&output).into_iter().next() {
@@ -152,44 +201,62 @@ async fn try_scan(socket: &Path, port: u16, kind: &str) -> Result<Sighting, Proo
 }
 
 /// Speaks to a service that is no SSH server.
-async fn speak(socket: &Path, service: &Service) -> Sighting {
-    match try_speak(socket, service).await {
+async fn speak(socket: &Path, door: &str, service: &Service) -> Sighting {
+    match try_speak(socket, door, service).await {
         Ok(sighting) => sighting,
         Err(ProofError::Refused) => Sighting::Refused,
         Err(ProofError::Failed(why)) => Sighting::Wrong(why),
     }
 }
 
-async fn try_speak(socket: &Path, service: &Service) -> Result<Sighting, ProofError> {
-    let (mut stream, _opened) = open_stream(socket, service.port).await?;
+async fn try_speak(socket: &Path, door: &str, service: &Service) -> Result<Sighting, ProofError> {
+    let asked = Instant::now();
+    let Ok(opened) = timeout(DEADLINE, open_stream(socket, (door, service.port))).await else {
+        return Ok(Sighting::Silent);
+    };
+    let (mut stream, _opened) = opened?;
     let hello = match service.proof {
         ProofKind::Http => HTTP_HELLO,
         ProofKind::Tls => TLS_HELLO,
         ProofKind::Hold | ProofKind::Ssh => {
             let mut byte = [0];
-            return Ok(match timeout(HELD, stream.read(&mut byte)).await {
+            return Ok(match timeout(held(asked.elapsed()), stream.read(&mut byte)).await {
                 Ok(Ok(0) | Err(_)) => Sighting::Refused,
                 // A server that speaks first is as good as one that waits.
                 Ok(Ok(_)) | Err(_) => Sighting::Answer,
             });
         }
     };
-    stream.write_all(hello).await?;
-    let mut answer = vec![0; 16];
-    let read = stream.read(&mut answer).await?;
-    answer.truncate(read);
-    Ok(match read {
+    let greeted = timeout(DEADLINE, greet(&mut stream, hello)).await;
+    let Ok(answer) = greeted else { return Ok(Sighting::Silent) };
+    let answer = answer?;
+    Ok(match answer.len() {
         0 => Sighting::Refused,
         _ if is_answer(service.proof, &answer) => Sighting::Answer,
         _ => Sighting::Wrong(Detail::new(&format!("it began with `{}`", answer.escape_ascii()))),
     })
 }
 
-/// A stream from here to a port of the gateway's loopback.
-async fn open_stream(socket: &Path, port: u16) -> Result<(UnixStream, Opened), ProofError> {
+/// How long to wait whether a connection stays open, of which opening it took this long: that was a
+/// round trip, as the refusal will be, which may be a slower one.
+fn held(opening: Duration) -> Duration {
+    HELD + opening * 3
+}
+
+/// Says hello, and gives the beginning of the answer.
+async fn greet(stream: &mut UnixStream, hello: &[u8]) -> io::Result<Vec<u8>> {
+    stream.write_all(hello).await?;
+    let mut answer = vec![0; 16];
+    let read = stream.read(&mut answer).await?;
+    answer.truncate(read);
+    Ok(answer)
+}
+
+/// A stream from here to an address and port at the gateway.
+async fn open_stream(socket: &Path, door: (&str, u16)) -> Result<(UnixStream, Opened), ProofError> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
-    let opened = Mux::connect(socket).await?.stream("127.0.0.1", port, theirs.as_fd()).await?;
+    let opened = Mux::connect(socket).await?.stream(door.0, door.1, theirs.as_fd()).await?;
     drop(theirs);
     Ok((UnixStream::from_std(ours)?, opened))
 }

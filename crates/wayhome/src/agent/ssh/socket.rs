@@ -44,6 +44,11 @@ impl Connection {
         })
     }
 
+    /// The other end's address.
+    pub fn gateway(&self) -> IpAddr {
+        self.remote.ip().to_canonical()
+    }
+
     /// Whether this machine still has the connection's own address.
     pub fn has_local_address(&self) -> bool {
         match UdpSocket::bind((self.local.ip(), 0)) {

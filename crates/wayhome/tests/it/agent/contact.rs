@@ -5,9 +5,12 @@ use std::fs;
 
 use wayhome_core::status::LinkState;
 use wayhome_lab::net::GATEWAY;
-use wayhome_lab::{assert_eventually, needs_lab};
+use wayhome_lab::{Sshd, assert_eventually, needs_lab};
 
 use crate::seats::{Agent, Login, Running, SOON, Seats, output, wayhome};
+
+/// Root's at home.
+const PERSONS_OWN: &str = "/run/homes/root/.ssh/known_hosts";
 
 const FORWARD: [&str; 2] = ["-R", "2222:localhost:22"];
 
@@ -62,6 +65,82 @@ fn another_host_key_than_the_pinned_one_halts() {
     assert_eq!(finding.cause.kind(), "host-key-changed");
     let pins = fs::read_to_string(home.file("/var/lib/wayhome/known_hosts")).unwrap();
     assert!(pins.contains(&wrong), "a pin is never changed");
+}
+
+#[test]
+fn what_known_hosts_files_say_of_a_gateway_counts_also_when_they_are_hashed() {
+    needs_lab!();
+    let seats = Seats::start(Login::Root);
+    let home = seats.lab.home();
+    let (own, pins) = (PERSONS_OWN, "/var/lib/wayhome/known_hosts");
+    let (key, other) = (seats.gateway_key(), seats.homes[0].host_key_line());
+    home.sh("mkdir -p ~/.ssh /var/lib/wayhome").unwrap();
+    let write = |file: &str, text: String| {
+        fs::write(home.file(file), text).unwrap();
+        home.sh(&format!("ssh-keygen -q -H -f {file}; rm {file}.old")).unwrap();
+        fs::read_to_string(home.file(file)).unwrap()
+    };
+    let address = format!("root@{GATEWAY}");
+    let arguments = [&[&address, "-i", "/tmp/key", "--name", "home-ubuntu"], &FORWARD[..]].concat();
+    let accepting = [&arguments[..], &["--accept-new"]].concat();
+
+    // Another key, or one that is revoked: refused, also where a new one would be accepted.
+    write(own, format!("192.0.2.9 {key}\n{GATEWAY} {other}\n"));
+    let refused = || {
+        let mut agent = Agent::run(home, &accepting);
+        assert_eq!(agent.child.wait().unwrap().code(), Some(1), "{}", agent.log());
+        assert!(!home.file(pins).exists());
+        agent.log()
+    };
+    let log = refused();
+    assert!(log.contains(&format!("but line 2 of `{own}` has another one")), "{log}");
+    assert!(log.contains(&format!("ssh-keygen -R '{GATEWAY}' -f '{own}'")), "{log}");
+    write(own, format!("{GATEWAY} {key}\n@revoked * {key}\n"));
+    let log = refused();
+    assert!(log.contains(&format!("which line 2 of `{own}` revokes")), "{log}");
+
+    // The same key: nobody is asked.
+    write(own, format!("{GATEWAY} {key}\n"));
+    let agent = Agent::without_terminal(home, &arguments);
+    agent.until_up();
+    assert!(agent.log().contains("your own known_hosts has it"), "{}", agent.log());
+    drop(agent);
+
+    // A pin is one, hashed or not, and the other key is not added to it.
+    let pinned = write(pins, format!("{GATEWAY} {other}\n"));
+    let agent = Agent::run(home, &accepting);
+    let halted = || agent.link().state == LinkState::Halted;
+    assert_eventually!(halted(), within = SOON, "{}", agent.log());
+    assert_eq!(agent.link().cause.unwrap().cause.kind(), "host-key-changed");
+    assert_eq!(fs::read_to_string(home.file(pins)).unwrap(), pinned);
+}
+
+#[test]
+fn a_gateway_that_cannot_be_pinned_is_no_other_ones_affair() {
+    needs_lab!();
+    let seats = Seats::start(Login::Root);
+    let home = seats.lab.home();
+    let second = Sshd::builder(&seats.openssh).port(24).listen("0.0.0.0");
+    let _second = second.start(seats.lab.gateway()).unwrap();
+    let config = format!(
+        "[[gateway]]\naddress = \"ssh://root@{GATEWAY}:24\"\nidentity = \"key\"\n\
+         [[gateway]]\naddress = \"ssh://root@{GATEWAY}\"\nidentity = \"key\"\n\
+         [[service]]\ntarget = \"localhost:22\"\nport = 2222\n"
+    );
+    fs::write(home.file("/tmp/agent.toml"), config).unwrap();
+    home.sh("mkdir -p /var/lib/wayhome").unwrap();
+    let pin = format!("{GATEWAY} {}\n", seats.gateway_key());
+    fs::write(home.file("/var/lib/wayhome/known_hosts"), &pin).unwrap();
+    let agent = Agent::without_terminal(home, &["--config", "/tmp/agent.toml"]);
+    let both = || {
+        let links = agent.snapshot().links;
+        let cause = links[0].cause.as_ref().map(|finding| finding.cause.kind());
+        (links[0].state, cause, links[1].state)
+    };
+    let wanted = (LinkState::Halted, Some("host-key-unknown"), LinkState::Up);
+    assert_eventually!(both() == wanted, within = SOON, "{:?}: {}", both(), agent.log());
+    assert!(agent.log().contains(":24` is new: its host key is not pinned"), "{}", agent.log());
+    assert_eq!(fs::read_to_string(home.file("/var/lib/wayhome/known_hosts")).unwrap(), pin);
 }
 
 #[test]

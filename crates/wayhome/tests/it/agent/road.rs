@@ -192,3 +192,74 @@ open('/tmp/ready', 'w'); serve(u, mute)";
     let text = agent.service(3).cause.unwrap().text;
     assert!(text.contains("hello") && !text.contains('\u{1b}'), "{text}");
 }
+
+#[test]
+fn a_public_port_is_proven_where_it_is_public() {
+    needs_lab!();
+    let ways = [
+        "*:2222:localhost:22".to_owned(),
+        format!("{GATEWAY}:2223:localhost:22"),
+        "0.0.0.0:2224:localhost:7000".to_owned(),
+        "2225:localhost:22".to_owned(),
+    ];
+    let mut all = vec!["--public"];
+    all.extend(ways.iter().flat_map(|way| ["-R", way]));
+
+    let seats = Seats::start(Login::Root);
+    let serve = "import socket
+s = socket.create_server(('127.0.0.1', 7000)); held = []
+while True: held.append(s.accept())";
+    let mut server = seats.lab.home().command("python3");
+    let _server = crate::seats::Running(server.args(["-c", serve]).spawn().unwrap());
+    let agent = seats.agent_with(&all);
+    agent.until_up();
+    assert!(seats.holder(2223).contains(&format!("{GATEWAY}:2223")), "{}", seats.holder(2223));
+    drop(agent);
+
+    // sshd grants it, and listens on loopback alone: that is what it does by default.
+    let system = OpenSsh::system().unwrap();
+    let seats = Seats::with(Login::Root, 1, &system, |gateway| gateway.line("GatewayPorts no"));
+    let mut server = seats.lab.home().command("python3");
+    let _server = crate::seats::Running(server.args(["-c", serve]).spawn().unwrap());
+    let agent = seats.agent_with(&all);
+    for service in 0..3 {
+        agent.until_service(service, ServiceState::Unproven);
+        assert_eq!(agent.cause(service), Some("public-on-loopback"), "{}", agent.log());
+    }
+    agent.until_service(3, ServiceState::Up);
+    assert!(seats.holder(2222).contains("127.0.0.1:2222"), "{}", seats.holder(2222));
+    let (code, table, _) = output(&mut wayhome(agent.machine, &["status"]));
+    assert_eq!(code, 1);
+    assert!(table.contains("GatewayPorts clientspecified"), "the remedy: {table}");
+}
+
+/// A ProxyCommand through which everything takes 250 ms, each way.
+const SLOW: &str = "import os, queue, socket, threading, time
+s = socket.create_connection(('203.0.113.10', 22))
+def carry(read, write):
+    line = queue.Queue()
+    def deliver():
+        while True:
+            due, data = line.get()
+            time.sleep(max(0, due - time.time())); write(data)
+    threading.Thread(target=deliver, daemon=True).start()
+    while True:
+        data = read(65536)
+        if not data: os._exit(0)
+        line.put((time.time() + 0.25, data))
+threading.Thread(target=carry, args=(s.recv, lambda data: os.write(1, data)), daemon=True).start()
+carry(lambda n: os.read(0, n), s.sendall)";
+
+#[test]
+fn a_dead_target_is_no_proof_over_a_long_line_either() {
+    needs_lab!();
+    let seats = Seats::start(Login::Root);
+    let home = seats.lab.home();
+    fs::write(home.file("/tmp/slow.py"), SLOW).unwrap();
+    home.sh("mkdir -p ~/.ssh; echo 'ProxyCommand python3 /tmp/slow.py' > ~/.ssh/config").unwrap();
+    let agent = seats.agent_with(&["-R", "7000:localhost:7000"]);
+    agent.until_service(0, ServiceState::Unproven);
+    assert_eq!(agent.cause(0), Some("target-refused"));
+    assert!(agent.link().round_trip_ms.is_some_and(|ms| ms > 500.0), "{:?}", agent.link());
+    assert!(!agent.log().contains("port-7000 (port 7000) is up"), "{}", agent.log());
+}

@@ -1,12 +1,13 @@
 //! The ssh child under the person's own configuration, and the ends of the agent and its child.
 
 use std::fs;
+use std::time::Duration;
 
-use wayhome_core::status::LinkState;
+use wayhome_core::status::{LinkState, ServiceState};
 use wayhome_lab::net::{GATEWAY, LAPTOP};
 use wayhome_lab::{Machine, Sshd, assert_eventually, needs_lab};
 
-use crate::seats::{Agent, Login, PORT, SOON, Seats, output, wayhome};
+use crate::seats::{Agent, Login, PORT, Running, SOON, Seats, output, wayhome};
 
 /// All that could lead past the pin, or take ssh out of our hands, beside what people have.
 const HOSTILE: &str = r#"IgnoreUnknown UseKeychain,AddKeysToKeychain
@@ -224,8 +225,7 @@ fn as_a_plain_user_at_home() {
         "-R",
         "2222:localhost:22",
     ]);
-    let _agent =
-        crate::seats::Running(command.stderr(std::process::Stdio::null()).spawn().unwrap());
+    let _agent = Running(command.stderr(std::process::Stdio::null()).spawn().unwrap());
     let status = || output(home.command_as("fan", &program).unwrap().arg("status"));
     assert_eventually!(status().0 == 0, within = SOON, "{:?}", status());
     let modes = home
@@ -250,4 +250,50 @@ fn a_full_disk_takes_nothing_away() {
     agent.until_back(0);
     assert!(agent.log().contains("cannot be recorded"), "{}", agent.log());
     assert_eq!(home.sh("cat /var/lib/wayhome/sessions-home-ubuntu.json").unwrap(), before);
+}
+
+/// A user's runtime folder goes with the last login; an agent in tmux stays.
+#[test]
+fn a_runtime_folder_that_is_taken_away_is_made_again() {
+    needs_lab!();
+    let seats = Seats::start(Login::Plain);
+    let agent = seats.agent();
+    agent.until_up();
+    let (_, ssh) = agent.pids();
+    agent.machine.sh(&format!("rm -rf /run/wayhome; kill -9 {}", ssh[0])).unwrap();
+    let proven = || agent.log().matches("is up: proven").count() == 2;
+    assert_eventually!(proven(), within = SOON, "{}", agent.log());
+    // It is looked for once in a minute.
+    assert_eventually!(agent.is_up(), within = Duration::from_secs(75), "{}", agent.log());
+}
+
+/// Where no hold beats, ssh's own keepalives serve; but a stopped ssh sends none.
+#[test]
+fn a_stopped_ssh_is_replaced_where_there_is_no_hold_too() {
+    needs_lab!();
+    let seats = Seats::start(Login::Bare);
+    // The second service is asked again and again.
+    let agent = seats.agent_with(&["-R", "2222:localhost:22", "-R", "2223:localhost:7001"]);
+    agent.until_service(0, ServiceState::Up);
+    agent.until_service(1, ServiceState::Unproven);
+    let (_, ssh) = agent.pids();
+    agent.machine.sh(&format!("kill -STOP {}", ssh[0])).unwrap();
+    let replaced = || agent.link().reconnects == 1;
+    assert_eventually!(replaced(), within = SOON * 2, "{}", agent.log());
+}
+
+#[test]
+fn a_log_that_cannot_be_written_costs_nothing() {
+    needs_lab!();
+    let seats = Seats::start(Login::Plain);
+    let home = seats.lab.home();
+    let agent = format!(
+        "exec {} -v agent run amy@{GATEWAY} -R 2222:localhost:22 -i /tmp/key --accept-new \
+         --name home-ubuntu 2>/dev/full",
+        env!("CARGO_BIN_EXE_wayhome")
+    );
+    let mut shell = home.command("sh");
+    let _agent = Running(shell.args(["-c", &agent]).spawn().unwrap());
+    let is_up = || output(&mut wayhome(home, &["status"])).0 == 0;
+    assert_eventually!(is_up(), within = SOON, "up");
 }

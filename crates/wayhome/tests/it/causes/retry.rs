@@ -119,8 +119,7 @@ while True: threading.Thread(target=talk, args=(s.accept()[0],), daemon=True).st
     assert_eventually!(expected(), within = LATER, "{:?}", kinds());
 
     // A stream through the live gateway: each word comes back, and none waits for the others.
-    let mut stream =
-        lab.gateway().connect(format!("127.0.0.1:7000").parse().unwrap(), SOON).unwrap();
+    let mut stream = lab.gateway().connect("127.0.0.1:7000".parse().unwrap(), SOON).unwrap();
     stream.set_read_timeout(Some(SOON)).unwrap();
     let began = Instant::now();
     let mut slowest = Duration::ZERO;

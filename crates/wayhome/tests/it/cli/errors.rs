@@ -99,6 +99,17 @@ fn a_configuration_with_a_mistake() {
 }
 
 #[test]
+fn a_log_for_programs_gets_the_error_too() {
+    let run = ["--log-format", "json", "agent", "run", "-c", "agent.toml"];
+    let output = Sandbox::new().wayhome(&run).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!((&said["level"], &said["event"]), (&"ERROR".into(), &"failed".into()));
+    assert_eq!(said["message"], "the configuration `agent.toml` cannot be read");
+    assert_eq!(said["because"], "No such file or directory (os error 2)");
+}
+
+#[test]
 fn an_identity_that_cannot_be_used() {
     let sandbox = Sandbox::new();
     sandbox.key("locked", "secret");

@@ -23,7 +23,7 @@ fn each_page_is_shown_without_a_complaint() {
     let readers: [(&str, &[&str]); 3] = [
         ("man", &["--warnings", "-E", "UTF-8", "-l"]),
         ("groff", &["-man", "-ww", "-z", "-K", "utf8", "-T", "utf8"]),
-        ("mandoc", &["-T", "lint", "-W", "warning"]),
+        ("mandoc", &["-T", "lint", "-W", "error"]),
     ];
     for (reader, arguments) in readers {
         if !has(reader) {

@@ -32,11 +32,10 @@ pub fn meaning(line: &Line<'_>) -> Option<Means> {
     if let Some((_, means)) = rows.iter().find(|(pattern, _)| is_like(line.text, pattern)) {
         return Some(*means);
     }
-    let reasoned = REASONED.iter().find_map(|(patterns, reasons)| {
+    REASONED.iter().find_map(|(patterns, reasons)| {
         let rest = patterns.iter().find_map(|pattern| after(line.text, pattern))?;
         reasons.iter().find(|(reason, _)| rest == *reason).map(|(_, cause)| Decides(*cause))
-    });
-    reasoned
+    })
 }
 
 /// Whether this line is the end of a connection that stood, and whether by silence.
@@ -45,7 +44,7 @@ pub fn after_login(line: &Line<'_>) -> Option<bool> {
     if is(&"Timeout, server * not responding.") {
         return Some(true);
     }
-    LOST.iter().any(|pattern| is(pattern)).then_some(false)
+    LOST.iter().any(is).then_some(false)
 }
 
 /// Whether sshd knows this option of a key (`auth_log_authopts` in its auth.c).
