@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use super::cgroup::Cgroup;
 use super::image::Image;
-use crate::error::{Doing, Error, Result, run};
+use crate::error::{Doing, Error, Result, run, tail};
 use crate::eventually::eventually;
 use crate::host::Host;
 use crate::machine::{Machine, with_sbin};
@@ -27,9 +27,6 @@ const REBOOT: i32 = 133;
 
 /// What a login finds as its `PATH` on Debian.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// How many lines of the console an error quotes.
-const TAIL: usize = 5;
 
 /// Runs in the machine, with the image as `$1` and the machine's name as `$2`. Above the image lies a
 /// layer in memory: the computer's own disk, which outlives its reboots and ends with the machine.
@@ -282,10 +279,8 @@ impl<'a> Booted<'a> {
 
     /// An error with the end of what the console shows.
     fn failed(&self, what: &str) -> Error {
-        let console = self.console();
-        let tail: Vec<&str> = console.lines().rev().take(TAIL).collect();
-        let tail: Vec<&str> = tail.into_iter().rev().collect();
-        Error::new(format!("`{}` {what}; its console ends: {}", self.name(), tail.join("; ")))
+        let console = tail(&self.console());
+        Error::new(format!("`{}` {what}; its console ends: {console}", self.name()))
     }
 }
 

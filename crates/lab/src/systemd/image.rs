@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::cgroup;
 use super::mirror::{Mirror, System, proxy};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Result, tail};
 use crate::host::{Here, Host};
 use crate::machine::built;
 use crate::net::Lab;
@@ -46,9 +46,6 @@ rm -f "$1"/etc/ssh/ssh_host_*
 mkdir -p "$1/var/log/journal"
 rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/* "$1/debootstrap"
 "#;
-
-/// How many lines of what `debootstrap` said an error quotes.
-const TAIL: usize = 5;
 
 /// A disk that is not changed: each [`Booted`](super::Booted) writes to a layer of its own above it.
 #[derive(Clone, Debug)]
@@ -157,7 +154,5 @@ fn make(mirror: &Mirror, folder: &Path) -> Result<()> {
     }
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
-    let tail: Vec<&str> = said.lines().rev().take(TAIL).collect();
-    let tail: Vec<&str> = tail.into_iter().rev().collect();
-    Err(Error::new(format!("`debootstrap` made no image; it ended with: {}", tail.join("; "))))
+    Err(Error::new(format!("`debootstrap` made no image; it ended with: {}", tail(&said))))
 }

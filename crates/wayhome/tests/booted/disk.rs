@@ -35,7 +35,7 @@ fn the_file_system_of_the_control_sockets_fills() {
     road.home.sh(full).unwrap();
     assert!(road.home.sh("echo more > /run/more").is_err(), "there is no room in `/run`");
     road.home.sh(&format!("kill -KILL {link}")).unwrap();
-    assert_eventually!(road.cause() == Some("ssh-failed"), within = SOON, "{}", road.journal());
+    assert_eventually!(road.cause() == Some("disk-full"), within = SOON, "{}", road.journal());
     assert!(road.arrive().is_err(), "the road is closed");
     let began = Instant::now();
     road.home.sh("mount -o remount,size=50%,nr_inodes=0 /run").unwrap();
