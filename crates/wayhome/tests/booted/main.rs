@@ -16,3 +16,4 @@ mod disk;
 mod processes;
 mod road;
 mod service;
+mod take_over;
