@@ -64,6 +64,8 @@ fn a_reload_keeps_what_it_does_not_change() {
     assert_eq!(services(), 2, "the configuration before runs on");
     echo("with a broken configuration\n");
     assert_eq!((road.arrive().unwrap(), road.link()), (before, link));
+    drop(there);
+    assert!(session.wait().unwrap().success(), "it ended when it was told to");
 }
 
 #[test]
