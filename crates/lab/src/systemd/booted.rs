@@ -37,7 +37,7 @@ set -eu
 mkdir /run/booted
 cd /run/booted
 mkdir image disk root
-mount --bind "$1" image
+mount --bind --options ro "$1" image
 mount -t tmpfs tmpfs disk
 mkdir -m 755 disk/upper disk/work
 mount -t overlay -o lowerdir=image,upperdir=disk/upper,workdir=disk/work overlay root
@@ -309,9 +309,11 @@ impl Host for Booted<'_> {
 impl Drop for Booted<'_> {
     fn drop(&mut self) {
         self.pull_the_plug();
-        // Busy for a moment yet, and gone with the machine at the latest.
-        let _ =
-            self.machine.command("umount").args(["--recursive", "--lazy", "/run/booted"]).output();
+        // Gone with the machine at the latest. What is mounted there is not to be deleted.
+        let away =
+            "cd /run/booted; umount --lazy root disk image; rm console; rmdir root disk image
+                    cd ..; rmdir booted";
+        let _ = self.machine.sh(away);
     }
 }
 

@@ -34,6 +34,12 @@ fn a_computer_boots_a_systemd_of_its_own() {
     attic.sh("systemd-run --unit=greeting --wait echo hello").unwrap();
     assert!(attic.journal("greeting").unwrap().contains("hello\n"));
     assert!(attic.console().contains("Reached target"), "{}", attic.console());
+
+    drop(attic);
+    assert!(!machine.file("/run/booted").exists(), "something is left of it");
+    let mounts = fs::read_to_string(format!("/proc/{}/mounts", machine.pid())).unwrap();
+    assert!(!mounts.contains("booted"), "{mounts}");
+    Booted::start(&image, &machine).unwrap();
 }
 
 #[test]
