@@ -39,9 +39,12 @@ pub const TEST: &[Need] = &[
     ("pgrep", "procps"),
     ("script", "bsdutils"),
     ("man", "man-db"),
+    ("debootstrap", "debootstrap"),
+    ("systemd-nspawn", "systemd-container"),
     // These play the servers that are no sshd.
     ("openssl", "openssl"),
     ("python3", "python3"),
+    ("systemd-analyze", "systemd"),
 ];
 
 /// What the tests try the gateway's scripts with: login shells that people have, and a checker.

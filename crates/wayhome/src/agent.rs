@@ -21,7 +21,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
-use wayhome_core::name::Name;
 use wayhome_core::status::{Configuration, Snapshot, millis};
 
 use crate::config::{Config, changes};
@@ -46,7 +45,7 @@ pub async fn run(config: Config, file: Option<PathBuf>, first: FirstContact) -> 
     paths::private_dir(&runtime)?;
     pin_all(&config, first).await?;
     let sockets = sockets::Folder::make(&runtime)?;
-    let mut control = bind(&runtime, &config.name)?;
+    let mut control = control::Server::bind(&runtime, &config.name)?;
     let mut look = tokio::time::interval(LOOK_AROUND);
 
     let mut terminate = signals(SignalKind::terminate())?;
@@ -83,9 +82,10 @@ pub async fn run(config: Config, file: Option<PathBuf>, first: FirstContact) -> 
             },
             request = control.accept() => agent.answer(request).await,
             _ = look.tick() => if control.is_gone() {
-                match bind(&runtime, &agent.config.name) {
-                    Ok(again) => control = again,
-                    Err(why) => tracing::warn!("{why}"),
+                let renewed = paths::private_dir(&runtime)
+                    .and_then(|()| control.renew(&runtime, &agent.config.name));
+                if let Err(why) = renewed {
+                    tracing::warn!("{why}");
                 }
             },
             () = agent.manager.due() => agent.alive().await,
@@ -233,11 +233,6 @@ impl Agent {
             control::Asked::Reload => request.reply(&self.reload().await),
         }
     }
-}
-
-fn bind(runtime: &Path, name: &Name) -> Outcome<control::Server> {
-    paths::private_dir(runtime)?;
-    control::Server::bind(runtime, name)
 }
 
 fn watch(file: Option<&Path>) -> std::io::Result<watch::Edits> {

@@ -85,7 +85,7 @@ impl Cause {
             Self::DiskFull { .. } => row("disk-full", Home, Gently,
                 "make room (`df`, `df -i`); the road comes back with it by itself"),
             Self::ControlSocketFailed { .. } => row("control-socket-failed", Home, Gently,
-                "start the agent again, which makes the folder anew; something removed or changed it"),
+                "see to it that the agent may write to its runtime folder; the road comes back with that by itself"),
             Self::SshFailed { .. } => row("ssh-failed", Home, Gently,
                 "run the same `ssh` by hand with `-v` to see more"),
             Self::ConnectionLost { .. } => row("connection-lost", Network, Soon,

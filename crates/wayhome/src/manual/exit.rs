@@ -27,6 +27,14 @@ const COMMANDS: &[(&str, Meaning)] = &[
             "it is wrong, and the one before runs on",
         ],
     ),
+    (
+        "import",
+        [
+            "printed, or taken over",
+            "tried, and failed; after `--take-over` the old tunnel runs",
+            "not tried: it is no tunnel, or cannot be imported as it is",
+        ],
+    ),
     ("status", ["all is up", "something is not up", "it cannot be told"]),
 ];
 

@@ -121,6 +121,18 @@ async fn last_words(last: String, complaints: StdUnixStream) -> String {
 }
 
 impl Held {
+    /// Looks once who holds a port; the answer's words, as they stand at the head of `hold.sh`.
+    pub async fn look(&mut self, port: u16) -> Result<String, Detail> {
+        let failed = |error: &io::Error| Detail::new(&error.to_string());
+        let request = text(&Request::Look(0, port));
+        self.writer.write_all(request.as_bytes()).await.map_err(|e| failed(&e))?;
+        let answer = self.reader.next().await.map_err(|e| failed(&e))?.unwrap_or_default();
+        match answer.strip_prefix(request.trim_end()) {
+            Some(words) => Ok(words.trim_start().to_owned()),
+            None => Err(Detail::new(&format!("it answered `{answer}`"))),
+        }
+    }
+
     /// Serves requests until one side ends; gives the reason, if it was not ours.
     pub async fn serve(
         mut self,
@@ -206,7 +218,8 @@ fn parse(request: &Request, text: &str, boot: &str) -> Option<Answer> {
     }
 }
 
-fn holder(words: &[&str], boot: &str) -> Holder {
+/// Reads who holds a port.
+pub fn holder(words: &[&str], boot: &str) -> Holder {
     let unknown = || Holder::Unknown(Detail::new(&words.join(" ")));
     match words {
         ["free"] => Holder::Free,
