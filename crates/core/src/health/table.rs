@@ -126,6 +126,8 @@ impl Cause {
                 "at the gateway: end the old sshd session by hand"),
             Self::TakenByAnotherHost { .. } => row("taken-by-another-host", Gateway, Gently,
                 "at the gateway: look who listens on the port with `ss -lntp`; the road does not lead here"),
+            Self::Exposed => row("exposed", Gateway, Halt,
+                "at the gateway: `GatewayPorts no` (or `clientspecified`) in sshd_config, and reload sshd; or, if everybody may reach the service, ask for that (`--public`)"),
             Self::PublicOnLoopback => row("public-on-loopback", Gateway, Gently,
                 "at the gateway: `GatewayPorts clientspecified` in sshd_config; or offer the service on loopback"),
             Self::TargetRefused => row("target-refused", Target, Gently,

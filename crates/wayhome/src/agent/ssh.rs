@@ -11,6 +11,7 @@ pub mod master;
 pub mod mux;
 pub mod pin;
 pub mod proof;
+pub mod reach;
 pub mod script;
 pub mod socket;
 mod version;

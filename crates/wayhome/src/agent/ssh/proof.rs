@@ -280,6 +280,11 @@ async fn greet(stream: &mut UnixStream, hello: &[u8]) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
+/// Whether a port at the gateway takes a connection.
+pub async fn opens(socket: &Path, door: (&str, u16)) -> bool {
+    open_stream(socket, door).await.is_ok()
+}
+
 /// A stream from here to an address and port at the gateway.
 async fn open_stream(socket: &Path, door: (&str, u16)) -> Result<(UnixStream, Opened), ProofError> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
