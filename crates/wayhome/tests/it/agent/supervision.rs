@@ -225,8 +225,7 @@ fn as_a_plain_user_at_home() {
         "-R",
         "2222:localhost:22",
     ]);
-    let _agent =
-        crate::seats::Running(command.stderr(std::process::Stdio::null()).spawn().unwrap());
+    let _agent = Running(command.stderr(std::process::Stdio::null()).spawn().unwrap());
     let status = || output(home.command_as("fan", &program).unwrap().arg("status"));
     assert_eventually!(status().0 == 0, within = SOON, "{:?}", status());
     let modes = home
