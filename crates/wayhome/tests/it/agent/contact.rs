@@ -288,6 +288,26 @@ fn a_first_contact_keeps_no_other_gateway_waiting_and_ends_at_once_without_a_tra
 }
 
 #[test]
+fn a_pinned_gateway_that_says_nothing_is_told_of_within_ten_seconds() {
+    needs_lab!();
+    let seats = Seats::start(Login::Root);
+    let home = seats.lab.home();
+    let _silent = strange_server(&seats, 24, "pass");
+    home.sh(&format!(
+        "mkdir -p /var/lib/wayhome
+         echo '[{GATEWAY}]:24 {}' > /var/lib/wayhome/known_hosts",
+        seats.gateway_key()
+    ))
+    .unwrap();
+    let address = format!("ssh://root@{GATEWAY}:24");
+    let agent = Agent::run(home, &[&[address.as_str(), "-i", "/tmp/key"], &FORWARD[..]].concat());
+    let cause = || agent.link().cause.map(|finding| finding.cause.kind());
+    let within = std::time::Duration::from_secs(12);
+    assert_eventually!(cause() == Some("no-greeting"), within = within, "{}", agent.log());
+    assert_eq!(agent.log().matches("no greeting has come").count(), 1, "{}", agent.log());
+}
+
+#[test]
 fn a_gateway_that_floods_is_not_listened_to_for_ever() {
     needs_lab!();
     let seats = Seats::start(Login::Root);
