@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use wayhome_core::status::{Configuration, Snapshot, millis};
 
 use crate::config::{Config, changes};
@@ -31,11 +32,15 @@ use hangup::{Hangup, Hangups};
 use link::Order;
 use links::Links;
 use notify::Manager;
-use ssh::pin::{self, FirstContact, Pinned};
+use ssh::pin::FirstContact;
 use state::State;
 
 /// How often to see whether the control socket is still where people look for it.
 const LOOK_AROUND: Duration = Duration::from_secs(60);
+
+/// First contacts that failed and wait to be told of. When it is full, their links wait, which have
+/// nothing else to do.
+const FAILURES: usize = 8;
 
 /// Runs an agent until it is told to end. `file` is where its configuration stands, if it is to be
 /// read again when it changes.
@@ -43,7 +48,6 @@ pub async fn run(config: Config, file: Option<PathBuf>, first: FirstContact) -> 
     let state = Arc::new(State::open(&config.name)?);
     let runtime = paths::runtime_dir()?;
     paths::private_dir(&runtime)?;
-    pin_all(&config, first).await?;
     let sockets = sockets::Folder::make(&runtime)?;
     let mut control = control::Server::bind(&runtime, &config.name)?;
     let mut look = tokio::time::interval(LOOK_AROUND);
@@ -58,11 +62,13 @@ pub async fn run(config: Config, file: Option<PathBuf>, first: FirstContact) -> 
     }
     let mut edits = watch(file.as_deref());
 
-    let mut links = Links::new(state, sockets);
-    links.follow(&config, None).await;
+    let (unpinned, mut failures) = mpsc::channel(FAILURES);
+    let mut links = Links::new(state, sockets, unpinned);
+    links.follow(&config, first).await;
     let mut agent = Agent::new(config, file, first, links);
     tracing::info!(event = "started", "agent for `{}` runs", agent.config.name);
     agent.manager.ready();
+    let mut outcome = Ok(());
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -81,6 +87,10 @@ pub async fn run(config: Config, file: Option<PathBuf>, first: FirstContact) -> 
                 Err(error) => network = Err(error),
             },
             request = control.accept() => agent.answer(request).await,
+            Some(why) = failures.recv() => if let Err(why) = agent.not_pinned(why) {
+                outcome = Err(why);
+                break;
+            },
             _ = look.tick() => if control.is_gone() {
                 let renewed = paths::private_dir(&runtime)
                     .and_then(|()| control.renew(&runtime, &agent.config.name));
@@ -95,7 +105,9 @@ pub async fn run(config: Config, file: Option<PathBuf>, first: FirstContact) -> 
             }
         }
     }
-    tracing::info!(event = "ending", "ending");
+    if outcome.is_ok() {
+        tracing::info!(event = "ending", "ending");
+    }
     agent.manager.stopping();
     agent.links.tell_all(|| Order::Stop).await;
     tokio::select! {
@@ -103,27 +115,7 @@ pub async fn run(config: Config, file: Option<PathBuf>, first: FirstContact) -> 
         () = agent.links.ended() => {}
         _ = interrupt.recv() => {}
     }
-    Ok(())
-}
-
-/// Sees to the pins of all gateways. One that is down, or that cannot be pinned, must not keep the
-/// others from being served; its link says then what is missing.
-async fn pin_all(config: &Config, first: FirstContact) -> Outcome {
-    let mut missing = Vec::new();
-    for gateway in &config.gateways {
-        match pin::ensure(gateway, first).await {
-            Ok(Pinned::NotYet(why)) | Err(why) => missing.push(why),
-            Ok(pinned) => pinned.report(gateway),
-        }
-    }
-    // Under a service manager the agent stays, and its links say what is missing.
-    if missing.len() < config.gateways.len() || first == FirstContact::Known {
-        for why in missing {
-            tracing::warn!("{why}");
-        }
-        return Ok(());
-    }
-    missing.into_iter().next().map_or(Ok(()), Err)
+    outcome
 }
 
 struct Agent {
@@ -136,13 +128,25 @@ struct Agent {
     loaded: Instant,
     /// Why what stands in the file now was not taken over.
     refused: Option<String>,
+    /// How many gateways could not be pinned at the start.
+    unpinned: usize,
 }
 
 impl Agent {
     fn new(config: Config, file: Option<PathBuf>, first: FirstContact, links: Links) -> Self {
         let now = Instant::now();
         let manager = Manager::of_environment();
-        Self { config, file, first, links, manager, began: now, loaded: now, refused: None }
+        Self {
+            config,
+            file,
+            first,
+            links,
+            manager,
+            began: now,
+            loaded: now,
+            refused: None,
+            unpinned: 0,
+        }
     }
 
     /// Reads the configuration again. Only what changed in it is touched; one that is wrong changes
@@ -168,7 +172,8 @@ impl Agent {
                         FirstContact::Accept => FirstContact::Accept,
                         FirstContact::Ask | FirstContact::Known => FirstContact::Known,
                     };
-                    self.links.follow(&new, Some(first)).await;
+                    self.first = first;
+                    self.links.follow(&new, first).await;
                     self.config = new;
                     let what = changes.join("; ");
                     tracing::info!("the configuration was read again: {what}");
@@ -188,6 +193,18 @@ impl Agent {
                 Reloaded::Refused(why)
             }
         }
+    }
+
+    /// A gateway could not be pinned. It must not keep the others from being served; its link says
+    /// then what is missing. An error if there is no other, and a person who started this and is to
+    /// know; under a service manager the agent stays.
+    fn not_pinned(&mut self, why: Failure) -> Outcome {
+        self.unpinned += 1;
+        if self.unpinned == self.config.gateways.len() && self.first != FirstContact::Known {
+            return Err(why);
+        }
+        tracing::warn!("{why}");
+        Ok(())
     }
 
     /// Whether a configuration can follow the one that runs.

@@ -49,6 +49,8 @@ pub enum Cause {
         /// What ssh said.
         detail: Detail,
     },
+    /// The gateway takes the connection, and then not even its greeting comes.
+    NoGreeting,
     /// The connection stands, but the login did not come to its end in time.
     LoginTimedOut,
     /// The gateway's host key is not pinned.
@@ -224,7 +226,10 @@ impl fmt::Display for Cause {
             Self::NoCommonAlgorithm { detail } => {
                 write!(f, "ssh and the gateway have no algorithm in common ({detail})")
             }
-            Self::LoginTimedOut => f.write_str("the login at the gateway did not finish in time"),
+            Self::NoGreeting => f.write_str(
+                "the login takes long: the gateway takes the connection, and no greeting has come",
+            ),
+            Self::LoginTimedOut => f.write_str("the login at the gateway does not finish in time"),
             Self::HostKeyUnknown => f.write_str("the gateway's host key is not pinned"),
             Self::HostKeyChanged => f.write_str("the gateway's host key is not the pinned one"),
             Self::Clock { detail } => {

@@ -60,6 +60,8 @@ impl Cause {
                 "look for a too small path MTU: `ping -M do -s 1400` to the gateway; if that fails, lower the MTU of this machine's interface (`ip link set dev eth0 mtu 1280`), or clamp the MSS at the router"),
             Self::NoCommonAlgorithm { .. } => row("no-common-algorithm", Gateway, Halt,
                 "upgrade the older OpenSSH of the two; `ssh -Q kex` and `sshd -T` show what each has"),
+            Self::NoGreeting => row("no-greeting", Gateway, Gently,
+                "see that sshd listens at this port, and whether it hangs: the gateway's load, its sshd log, and a slow name server there (`UseDNS no`)"),
             Self::LoginTimedOut => row("login-timed-out", Gateway, Gently,
                 "look at the gateway's load and its sshd log"),
             Self::HostKeyUnknown => row("host-key-unknown", Home, Halt,

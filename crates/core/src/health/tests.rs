@@ -24,6 +24,7 @@ pub(crate) fn every() -> Vec<Cause> {
         Cause::ResetInKeyExchange { detail: detail() },
         Cause::KeyExchangeHangs,
         Cause::NoCommonAlgorithm { detail: detail() },
+        Cause::NoGreeting,
         Cause::LoginTimedOut,
         Cause::HostKeyUnknown,
         Cause::HostKeyChanged,

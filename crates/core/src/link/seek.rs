@@ -40,6 +40,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// end, and one that never ends is told and backs off.
 const LOGIN: Duration = Duration::from_secs(60);
 
+/// After this long a login that goes on is told to be slow: a person who looks wants to know by then,
+/// while a login over a bad line may still come to its end.
+const SLOW: Duration = Duration::from_secs(8);
+
 /// What goes on to get a connection.
 #[derive(Debug)]
 pub(super) enum Seek {
@@ -49,8 +53,15 @@ pub(super) enum Seek {
     Waiting { until: Time },
     /// Knocking.
     Knocking { since: Time, next: Time },
-    /// ssh is logging in. From `hedge` on, knocking goes on beside it.
-    Dialling { conn: Conn, hedge: Time, hedging: bool, deadline: Time, patience: Duration },
+    /// ssh is logging in. From `hedge` on, knocking goes on beside it; at `slow`, it is told.
+    Dialling {
+        conn: Conn,
+        hedge: Time,
+        hedging: bool,
+        slow: Time,
+        deadline: Time,
+        patience: Duration,
+    },
     /// Logged in; the hold has been asked for.
     Holding { conn: Conn, deadline: Time },
     /// Waiting for a person, since then.
@@ -70,7 +81,7 @@ impl Seek {
             Self::Idle => None,
             Self::Waiting { until } | Self::Halted { until, .. } => Some(*until),
             Self::Knocking { next, .. } => Some(*next),
-            Self::Dialling { hedge, deadline, .. } => Some(*hedge.min(deadline)),
+            Self::Dialling { hedge, slow, deadline, .. } => Some(*hedge.min(slow).min(deadline)),
             Self::Holding { deadline, .. } => Some(*deadline),
         }
     }
@@ -149,18 +160,27 @@ impl Link {
                     out.push(Action::Knock);
                 }
             }
-            Seek::Dialling { conn, hedge, hedging, deadline, .. } => {
+            Seek::Dialling { conn, hedge, hedging, slow, deadline, .. } => {
+                let why = hangs(conn.stage, self.plan.knockable);
                 if now >= *deadline {
-                    let why = hangs(conn.stage);
                     out.push(Action::Close(conn.id));
                     self.failed(why, now, out);
-                } else if now >= *hedge {
+                    return;
+                }
+                if now >= *hedge {
                     if self.plan.knockable {
                         *hedge = now + KNOCK_EVERY;
                         *hedging = true;
                         out.push(Action::Knock);
                     } else {
                         *hedge = *deadline;
+                    }
+                }
+                if now >= *slow {
+                    *slow = *deadline;
+                    // Beside a connection that is suspect, that is the news.
+                    if self.serving.is_none() {
+                        self.say_why(why, out);
                     }
                 }
             }
@@ -188,7 +208,7 @@ impl Link {
                 // The gateway answers a newcomer while our login hangs: the login's packets went
                 // into a cut, and wait for a retransmission that backs off. The second time it is no
                 // cut, and worth a word.
-                let again = (*patience > PATIENCE).then(|| hangs(conn.stage));
+                let again = (*patience > PATIENCE).then(|| hangs(conn.stage, true));
                 let patience = (*patience * 2).min(LOGIN);
                 out.push(Action::Close(conn.id));
                 if let Some(why) = again {
@@ -490,6 +510,7 @@ impl Link {
             conn: Conn::new(id, self.plan.heartbeat, now),
             hedge: now + patience,
             hedging: false,
+            slow: now + SLOW,
             deadline: now + LOGIN,
             patience,
         };
@@ -521,8 +542,10 @@ impl Link {
 }
 
 /// Why a login that has come this far, and no further, does not come to its end.
-fn hangs(stage: Stage) -> Cause {
+/// `knocked`: it began because the gateway took a connection.
+fn hangs(stage: Stage, knocked: bool) -> Cause {
     match stage {
+        Stage::Dialled if knocked => Cause::NoGreeting,
         // A greeting is a small packet; what comes next are the first large ones.
         Stage::Greeted => Cause::KeyExchangeHangs,
         Stage::Dialled | Stage::Exchanged => Cause::LoginTimedOut,

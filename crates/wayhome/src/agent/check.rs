@@ -19,7 +19,7 @@ use super::ssh::{pin, proof};
 use crate::config::identity::{self, Kind};
 use crate::config::{Config, Gateway};
 use crate::error::{Failure, Outcome};
-use crate::paths;
+use crate::{paths, supervise};
 
 /// How long one login may take. What takes longer fails now and then, which is for the agent to
 /// live with; what fails for good fails sooner.
@@ -173,10 +173,9 @@ impl Login {
         let mut command = master::ssh(gateway, &gateway.known_hosts);
         command.arg("-G");
         master::destination(&mut command, gateway);
-        let output = command
-            .output()
+        let output = supervise::output(&mut command, pin::CONFIGURED)
             .await
-            .map_err(|error| Failure::new("`ssh` cannot be run").because(&error))?;
+            .map_err(|error| pin::not_configured(gateway, &error))?;
         let mut login = Self::default();
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             match line.split_once(' ') {

@@ -27,6 +27,7 @@ use super::state::State;
 use super::story;
 use super::way::Way;
 use crate::config::Gateway;
+use crate::error::Failure;
 
 /// Events wait here while the link decides. A full queue makes the senders wait, which are tasks of
 /// this link alone.
@@ -60,8 +61,10 @@ pub struct Beginning {
     pub state: Arc<State>,
     /// Where ssh's control sockets go.
     pub sockets: Sockets,
-    /// How a gateway without a pin is met; `None` if that was seen to.
-    pub pin: Option<FirstContact>,
+    /// How a gateway without a pin is met.
+    pub first: FirstContact,
+    /// Told why it was not pinned.
+    pub unpinned: mpsc::Sender<Failure>,
     /// The link before this one to the same gateway, which has to end first.
     pub after: Option<oneshot::Receiver<()>>,
 }
@@ -112,7 +115,7 @@ pub async fn run(begin: Beginning, mut orders: mpsc::Receiver<Order>) {
         sessions: begin.state.sessions(&key),
         seed: seed(),
     };
-    let prelude = prelude(&begin.gateway, begin.pin, begin.after);
+    let prelude = prelude(&begin.gateway, begin.first, begin.unpinned, begin.after);
     let Some(door) = patiently(prelude, &mut plan, &mut orders).await else { return };
     plan.knockable = door.is_some();
     let (sender, mut events) = mpsc::channel(EVENTS);
@@ -173,19 +176,18 @@ pub async fn run(begin: Beginning, mut orders: mpsc::Receiver<Order>) {
 /// What comes before the first dial: the end of the link before, the pin, and where to knock.
 async fn prelude(
     gateway: &Gateway,
-    pin: Option<FirstContact>,
+    first: FirstContact,
+    unpinned: mpsc::Sender<Failure>,
     after: Option<oneshot::Receiver<()>>,
 ) -> Option<Door> {
     if let Some(after) = after {
         // It ends within seconds, and its sender with it.
         let _ = after.await;
     }
-    if let Some(first) = pin {
-        match pin::ensure(gateway, first).await {
-            Ok(pinned) => pinned.report(gateway),
-            // The link says so again when ssh refuses the gateway.
-            Err(why) => tracing::warn!("{why}"),
-        }
+    match pin::ensure(gateway, first).await {
+        Ok(pinned) => pinned.report(gateway),
+        // The link says so again when ssh refuses the gateway. An agent that ends does not listen.
+        Err(why) => drop(unpinned.send(why).await),
     }
     Door::find(gateway).await
 }

@@ -13,6 +13,7 @@ use super::sockets;
 use super::ssh::pin::FirstContact;
 use super::state::State;
 use crate::config::{Config, Gateway};
+use crate::error::Failure;
 
 /// Orders to a link are few, and each is answered at once; a full queue makes the giver wait.
 const ORDERS: usize = 16;
@@ -26,6 +27,8 @@ pub struct Links {
     tasks: JoinSet<usize>,
     /// How many were begun: each has a number of its own, and paths of its own with it.
     begun: usize,
+    /// Told of each first contact that failed.
+    unpinned: mpsc::Sender<Failure>,
 }
 
 struct Running {
@@ -37,15 +40,21 @@ struct Running {
 }
 
 impl Links {
-    /// No links yet.
-    pub fn new(state: Arc<State>, sockets: sockets::Folder) -> Self {
-        Self { state, sockets, running: Vec::new(), tasks: JoinSet::new(), begun: 0 }
+    /// No links yet. `unpinned` is told why a gateway was not pinned; if nobody listens, the link
+    /// waits.
+    pub fn new(
+        state: Arc<State>,
+        sockets: sockets::Folder,
+        unpinned: mpsc::Sender<Failure>,
+    ) -> Self {
+        let (running, tasks) = (Vec::new(), JoinSet::new());
+        Self { state, sockets, running, tasks, begun: 0, unpinned }
     }
 
     /// Makes the links be what the configuration asks for: ends those to gateways that are gone,
     /// begins those to new ones, and tells the others of the services. A gateway of which anything
     /// is changed gets a new link, once the old one has ended.
-    pub async fn follow(&mut self, config: &Config, pin: Option<FirstContact>) {
+    pub async fn follow(&mut self, config: &Config, first: FirstContact) {
         let mut before = std::mem::take(&mut self.running);
         for gateway in &config.gateways {
             let found = before.iter().position(|link| link.gateway.address == gateway.address);
@@ -59,9 +68,9 @@ impl Links {
                 }
                 Some(link) => {
                     let _ = link.orders.send(Order::Stop).await;
-                    self.begin(gateway, &config.services, config.heartbeat, pin, Some(link.ended))
+                    self.begin(gateway, &config.services, config.heartbeat, first, Some(link.ended))
                 }
-                None => self.begin(gateway, &config.services, config.heartbeat, pin, None),
+                None => self.begin(gateway, &config.services, config.heartbeat, first, None),
             };
             self.running.push(link);
         }
@@ -75,7 +84,7 @@ impl Links {
         gateway: &Gateway,
         services: &[Service],
         heartbeat: Duration,
-        pin: Option<FirstContact>,
+        first: FirstContact,
         after: Option<oneshot::Receiver<()>>,
     ) -> Running {
         let (orders, receiver) = mpsc::channel(ORDERS);
@@ -86,7 +95,8 @@ impl Links {
             heartbeat,
             state: Arc::clone(&self.state),
             sockets: self.sockets.of_link(self.begun),
-            pin,
+            first,
+            unpinned: self.unpinned.clone(),
             after,
         };
         let number = self.begun;

@@ -1,6 +1,7 @@
 //! The ssh link's hands: the system's own `ssh`, run as a child and spoken to over its control
 //! socket. What to do, and when, is decided in `wayhome_core::link`.
 
+pub mod ask;
 mod certificate;
 pub mod diagnose;
 pub mod forward;

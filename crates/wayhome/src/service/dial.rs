@@ -12,7 +12,9 @@ use super::apply::{Changes, Kind};
 use super::systemd::{self, Systemd};
 use super::unit::Unit;
 use crate::agent::check::{Checked, Verdict};
+use crate::agent::ssh::ask;
 use crate::agent::ssh::pin::{self, FirstContact};
+use crate::command::agent::runtime;
 use crate::error::{Failure, Outcome};
 use crate::report;
 
@@ -81,7 +83,7 @@ impl Trial<'_> {
     /// Pins a gateway that is not pinned yet. `true` if it can now be logged in to.
     fn pin(&self, checked: &Checked, changes: &mut Changes) -> Outcome<bool> {
         let Checked { gateway, pinned_as, known_hosts, verdict } = checked;
-        if !pin::keys_in(known_hosts, pinned_as)?.is_empty() {
+        if !wait(pin::keys_in(known_hosts, pinned_as))?.is_empty() {
             return Ok(false);
         }
         let known = known_keys(self.known, pinned_as);
@@ -95,7 +97,7 @@ impl Trial<'_> {
                     )));
                 }
                 if self.first != FirstContact::Accept {
-                    pin::ask(gateway, key, fingerprint)?;
+                    wait(ask::at_terminal(gateway, key, fingerprint))?;
                 }
                 (vec![key.clone()], "new")
             }
@@ -119,13 +121,17 @@ const KNOWN: &str = "you knew it already";
 pub fn known_keys(files: &[PathBuf], pinned_as: &str) -> Vec<HostKey> {
     let mut keys = Vec::new();
     for file in files {
-        for key in pin::keys_in(file, pinned_as).unwrap_or_default() {
+        for key in wait(pin::keys_in(file, pinned_as)).unwrap_or_default() {
             if !keys.contains(&key) {
                 keys.push(key);
             }
         }
     }
     keys
+}
+
+fn wait<T>(work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+    runtime()?.block_on(work)
 }
 
 /// Writes pins where the service looks for them.

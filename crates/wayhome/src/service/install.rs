@@ -388,7 +388,7 @@ impl Installation<'_> {
         for gateway in &self.adopted.config.gateways {
             let pinned_as = runtime.block_on(pin::pinned_name(gateway))?;
             let file = below(root, &self.service_pins(&gateway.known_hosts));
-            if !pin::keys_in(&file, &pinned_as)?.is_empty() {
+            if !runtime.block_on(pin::keys_in(&file, &pinned_as))?.is_empty() {
                 continue;
             }
             let keys = dial::known_keys(&self.known(), &pinned_as);

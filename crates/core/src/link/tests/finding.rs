@@ -269,7 +269,7 @@ fn a_login_of_fifty_seconds_gets_through_and_one_without_end_is_told() {
     let mut home = World::new(1);
     home.login = Login::Hangs;
     home.run(secs(300));
-    let late = |note: &Note| *note == Note::LinkDown(Cause::LoginTimedOut);
+    let late = |note: &Note| *note == Note::LinkDown(Cause::NoGreeting);
     assert!(home.notes().iter().any(late), "{:?}", home.notes());
 }
 
@@ -301,12 +301,30 @@ fn a_key_exchange_that_hangs_is_told_apart_from_a_slow_login_and_from_a_cut() {
     home.run(secs(10));
     assert_eq!(home.cause(), Some(Cause::KeyExchangeHangs));
     home.run(secs(300));
-    assert!(told(&home, "key-exchange-hangs") && !told(&home, "login-timed-out"));
+    assert!(told(&home, "key-exchange-hangs") && !told(&home, "no-greeting"));
     home.login = Login::Granted;
     home.until(secs(60), World::is_all_up);
 
     let mut home = World::new(1);
     home.login = Login::Hangs;
     home.run(secs(300));
-    assert!(told(&home, "login-timed-out") && !told(&home, "key-exchange-hangs"));
+    assert!(told(&home, "no-greeting") && !told(&home, "key-exchange-hangs"));
+}
+
+#[test]
+fn a_login_that_hangs_is_told_within_ten_seconds_and_is_not_hammered() {
+    for knockable in [true, false] {
+        let mut home = World::with(1, |plan| plan.knockable = knockable);
+        home.login = Login::Hangs;
+        // It takes one connection, and lets the next ones wait: no knock starts the login over.
+        home.until(secs(2), |home| home.count(is_dial) == 1);
+        home.reachable = !knockable;
+        let wanted = if knockable { "no-greeting" } else { "login-timed-out" };
+        home.until(secs(10), |home| home.cause().is_some_and(|cause| cause.kind() == wanted));
+        assert_eq!(home.state(), LinkState::Dialling, "and it may still come to its end");
+        home.run(secs(300));
+        let told = |note: &Note| matches!(note, Note::LinkDown(cause) if cause.kind() == wanted);
+        assert_eq!(home.notes().iter().filter(|note| told(note)).count(), 1);
+        assert!(home.count(is_dial) <= 20, "{} dials", home.count(is_dial));
+    }
 }

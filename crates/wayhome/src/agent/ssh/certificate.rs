@@ -4,11 +4,10 @@
 //! read here, by the same `ssh-keygen` and in the same clock and time zone as people would.
 
 use std::path::Path;
-use std::process::Stdio;
 
 use wayhome_core::health::Detail;
 
-use crate::supervise;
+use crate::supervise::{self, LOCAL};
 
 /// Why the certificate of an identity is not valid at this time, if it has one and it is not.
 pub async fn not_valid_now(identity: &Path) -> Option<Detail> {
@@ -27,8 +26,8 @@ pub async fn not_valid_now(identity: &Path) -> Option<Detail> {
 
 async fn said(program: &str, arguments: &[&std::ffi::OsStr]) -> Option<String> {
     let mut command = supervise::command(program);
-    command.args(arguments).env("LC_ALL", "C").stdin(Stdio::null()).stderr(Stdio::null());
-    let output = command.output().await.ok()?;
+    command.args(arguments).env("LC_ALL", "C");
+    let output = supervise::output(&mut command, LOCAL).await.ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 

@@ -5,7 +5,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,8 +13,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use wayhome_core::health::{Cause, Detail};
 
+use super::pin::CONFIGURED;
 use super::{diagnose, master};
 use crate::config::Gateway;
+use crate::supervise;
 
 /// How long one knock waits. Others are sent meanwhile.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -25,9 +26,6 @@ const RESOLVE: Duration = Duration::from_millis(200);
 
 /// A resolver that is down may hang for long; without any address there is no choice but to wait.
 const RESOLVE_FIRST: Duration = Duration::from_secs(10);
-
-/// How long ssh may take to read its configuration, which may run programs (`Match exec`).
-const CONFIGURED: Duration = Duration::from_secs(10);
 
 /// Where to knock.
 #[derive(Clone, Debug)]
@@ -49,9 +47,9 @@ impl Door {
     /// Asks ssh where it would connect to. `None` if that is through something else.
     pub async fn find(gateway: &Gateway) -> Option<Self> {
         let mut command = master::ssh(gateway, &gateway.known_hosts);
-        command.arg("-G").stderr(Stdio::null());
+        command.arg("-G");
         master::destination(&mut command, gateway);
-        let said = timeout(CONFIGURED, command.output()).await.ok()?.ok()?;
+        let said = supervise::output(&mut command, CONFIGURED).await.ok()?;
         let text = String::from_utf8_lossy(&said.stdout);
         let value =
             |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));

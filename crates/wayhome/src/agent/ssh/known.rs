@@ -5,12 +5,12 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use wayhome_core::host_key::HostKey;
 use wayhome_core::known_hosts::{KnownHost, Marker};
 
 use crate::error::{Failure, Outcome};
+use crate::supervise::{self, LOCAL};
 
 /// A line about a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,10 +39,19 @@ pub enum Word<'a> {
 }
 
 /// The lines of a file about a server, by the name under which ssh looks it up. A file that does not
-/// exist says nothing. It takes some milliseconds, in which the caller waits.
-pub fn find(file: &Path, name: &str) -> Outcome<Vec<Known>> {
-    match fs::File::open(file) {
-        Ok(_) => {}
+/// exist says nothing.
+pub async fn find(file: &Path, name: &str) -> Outcome<Vec<Known>> {
+    // Looked at before it is opened, which would wait for ever at a pipe.
+    let opened = fs::metadata(file).and_then(|meta| match meta.is_file() {
+        true => fs::File::open(file).map(|_| true),
+        false => Ok(false),
+    });
+    match opened {
+        Ok(true) => {}
+        Ok(false) => {
+            return Err(Failure::usage(format!("`{}` is not a file", file.display()))
+                .hint("name a file for the pinned keys; it need not exist yet"));
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => {
             return Err(Failure::usage(format!("`{}` cannot be read", file.display()))
@@ -50,10 +59,9 @@ pub fn find(file: &Path, name: &str) -> Outcome<Vec<Known>> {
                 .hint("let the agent's user read it"));
         }
     }
-    let mut command = Command::new("ssh-keygen");
+    let mut command = supervise::command("ssh-keygen");
     command.args(["-F", name, "-f"]).arg(file).env("LC_ALL", "C");
-    command.stdin(Stdio::null()).stderr(Stdio::null());
-    let output = command.output().map_err(|error| {
+    let output = supervise::output(&mut command, LOCAL).await.map_err(|error| {
         Failure::new("`ssh-keygen` cannot be run")
             .because(&error)
             .hint("install OpenSSH's client (Debian: `openssh-client`)")
@@ -95,6 +103,7 @@ pub fn word_on<'a>(key: &HostKey, lines: &'a [Known]) -> Word<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::{Command, Stdio};
 
     const ONE: &str =
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP8bkUukiB3FLnOehI6BcQCYhXxeMRu5MzR1ot5xy/hD";
@@ -125,11 +134,11 @@ mod tests {
         assert_eq!(word_on(&key(ONE), &[]), Word::New);
     }
 
-    #[test]
-    fn finds_hashed_names_and_patterns() {
+    #[tokio::test]
+    async fn finds_hashed_names_and_patterns() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("known_hosts");
-        assert_eq!(find(&file, "gw.example.org").unwrap(), []);
+        assert_eq!(find(&file, "gw.example.org").await.unwrap(), []);
         fs::write(&file, format!("# mine\n[gw.example.org]:2200 {ONE}\n")).unwrap();
         let hashed = Command::new("ssh-keygen")
             .args(["-q", "-H", "-f"])
@@ -140,11 +149,22 @@ mod tests {
         let text = fs::read_to_string(&file).unwrap();
         assert!(!text.contains("gw.example.org"), "{text}");
         fs::write(&file, text + &format!("*.example.org,!gw.example.org {TWO}\n")).unwrap();
-        let found = find(&file, "[gw.example.org]:2200").unwrap();
+        let found = find(&file, "[gw.example.org]:2200").await.unwrap();
         assert_eq!(found.iter().map(|known| known.line).collect::<Vec<_>>(), [2]);
         assert_eq!(found[0].key, key(ONE));
-        let found = find(&file, "other.example.org").unwrap();
+        let found = find(&file, "other.example.org").await.unwrap();
         assert_eq!(found.iter().map(|known| known.line).collect::<Vec<_>>(), [3]);
-        assert_eq!(find(&file, "gw.example.org").unwrap(), []);
+        assert_eq!(find(&file, "gw.example.org").await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn a_pipe_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for file in [pipe.as_path(), Path::new("/dev/zero"), folder.path()] {
+            let said = find(file, "gw").await.unwrap_err().to_string();
+            assert!(said.contains("is not a file"), "{said}");
+        }
     }
 }

@@ -5,22 +5,32 @@
 //! and decides, unless a `known_hosts` file knows better. A pin that exists is never changed here.
 
 use std::fs;
-use std::io::{self, BufRead, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::time::Duration;
 
 use wayhome_core::address::Address;
-use wayhome_core::health::Cause;
+use wayhome_core::health::{Cause, Detail, Fault, Retry};
 use wayhome_core::host_key::HostKey;
 use wayhome_core::known_hosts::{KnownHost, Marker, known_hosts_name};
 
 use super::diagnose::Said;
 use super::known::{self, Known, Word};
-use super::{master, proof};
+use super::{ask, master, proof};
 use crate::config::Gateway;
 use crate::error::{Failure, Outcome};
-use crate::paths;
 use crate::secret::{ExposeSecret, Secret};
+use crate::{paths, supervise};
+
+/// How long ssh may take to read its configuration, which may run programs (`Match exec`).
+pub const CONFIGURED: Duration = Duration::from_secs(10);
+
+/// How long a gateway may take to show its host key. With [`CONFIGURED`] half a minute in all, which
+/// is more than any login should take.
+const SHOWN: Duration = Duration::from_secs(20);
+
+/// After this long it is said what is waited for.
+const UNTOLD: Duration = Duration::from_secs(2);
 
 /// How a first contact is decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +50,6 @@ pub enum Pinned {
     Before,
     /// The key was pinned now: its fingerprint, and why it was trusted.
     Now(String, &'static str),
-    /// There is no pin, and the gateway cannot be reached to make one.
-    NotYet(Failure),
 }
 
 impl Pinned {
@@ -57,7 +65,6 @@ impl Pinned {
                     "{gateway}: pinned its host key {fingerprint}: {why}"
                 );
             }
-            Self::NotYet(why) => tracing::warn!("{why}"),
         }
     }
 }
@@ -66,18 +73,18 @@ impl Pinned {
 pub async fn ensure(gateway: &Gateway, first: FirstContact) -> Outcome<Pinned> {
     let name = pinned_name(gateway).await?;
     let file = &gateway.known_hosts;
-    let mut lines = known::find(file, &name)?;
+    let mut lines = known::find(file, &name).await?;
     if lines.iter().any(|line| line.marker != Some(Marker::Revoked)) {
         return Ok(Pinned::Before);
     }
     let key = match fetch(gateway).await? {
         Ok(key) => key,
-        Err(cause) => return Ok(Pinned::NotYet(not_shown(gateway, &cause))),
+        Err(cause) => return Err(not_shown(gateway, &cause)),
     };
     let fingerprint = proof::fingerprint(&key).await;
     for file in files_of_the_person() {
         // What cannot be read says nothing.
-        lines.extend(known::find(&file, &name).unwrap_or_default());
+        lines.extend(known::find(&file, &name).await.unwrap_or_default());
     }
     let trusted = match (known::word_on(&key, &lines), first) {
         (Word::Its, _) => "your own known_hosts has it",
@@ -85,10 +92,10 @@ pub async fn ensure(gateway: &Gateway, first: FirstContact) -> Outcome<Pinned> {
         (Word::Revoked(line), _) => return Err(revoked(gateway, &fingerprint, line)),
         (Word::New, FirstContact::Accept) => "accepted unseen, as `--accept-new` says",
         (Word::New, FirstContact::Known) => {
-            return Ok(Pinned::NotYet(unpinned(&gateway.address, &fingerprint)));
+            return Err(unpinned(&gateway.address, &fingerprint));
         }
         (Word::New, FirstContact::Ask) => {
-            ask(&gateway.address, &key, &fingerprint)?;
+            ask::at_terminal(&gateway.address, &key, &fingerprint).await?;
             "you said so"
         }
     };
@@ -104,12 +111,12 @@ pub async fn ensure(gateway: &Gateway, first: FirstContact) -> Outcome<Pinned> {
 
 /// The pinned keys of a gateway, for whoever writes configurations for laptops.
 pub async fn keys(gateway: &Gateway) -> Outcome<Vec<HostKey>> {
-    keys_in(&gateway.known_hosts, &pinned_name(gateway).await?)
+    keys_in(&gateway.known_hosts, &pinned_name(gateway).await?).await
 }
 
 /// The keys that a `known_hosts` file has for a name.
-pub fn keys_in(file: &Path, name: &str) -> Outcome<Vec<HostKey>> {
-    let lines = known::find(file, name)?;
+pub async fn keys_in(file: &Path, name: &str) -> Outcome<Vec<HostKey>> {
+    let lines = known::find(file, name).await?;
     let good = |line: &Known| matches!(known::word_on(&line.key, &lines), Word::Its);
     Ok(lines.iter().filter(|line| good(line)).map(|line| line.key.clone()).collect())
 }
@@ -125,7 +132,10 @@ pub async fn resolved(gateway: &Gateway) -> Outcome<(String, u16, Option<String>
     let mut command = master::ssh(gateway, &gateway.known_hosts);
     command.arg("-G");
     master::destination(&mut command, gateway);
-    let output = command.output().await.map_err(|error| not_run(&error))?;
+    let ran = telling(gateway, "ssh to read its configuration", async {
+        supervise::output(&mut command, CONFIGURED).await
+    });
+    let output = ran.await.map_err(|error| not_configured(gateway, &error))?;
     // All of the person's configuration: a ProxyCommand in it may have a password.
     let text = Secret::from(String::from_utf8_lossy(&output.stdout).into_owned());
     let value = |key: &str| {
@@ -140,6 +150,28 @@ pub async fn resolved(gateway: &Gateway) -> Outcome<(String, u16, Option<String>
             .because(&io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
             .hint("run `ssh -G` with it by hand; your ssh configuration may have an error")),
     }
+}
+
+/// Waits for something, and says so in the log if it takes long.
+async fn telling<T>(gateway: &Gateway, what: &str, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    if let Ok(done) = tokio::time::timeout(UNTOLD, &mut work).await {
+        return done;
+    }
+    let gateway = &gateway.address;
+    tracing::info!(event = "waiting", %gateway, "{gateway}: waiting for {what}");
+    work.await
+}
+
+/// Why ssh could not read its configuration.
+pub fn not_configured(gateway: &Gateway, error: &io::Error) -> Failure {
+    if !matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::FileTooLarge) {
+        return not_run(error);
+    }
+    let gateway = &gateway.address;
+    Failure::new(format!("ssh does not come to an end with its configuration for `{gateway}`"))
+        .because(error)
+        .hint("run `ssh -G` with it by hand; a `Match exec` in your ssh configuration may run a program that hangs")
 }
 
 fn not_run(error: &io::Error) -> Failure {
@@ -163,8 +195,16 @@ pub fn read_pins(file: &Path) -> Outcome<String> {
 fn not_shown(gateway: &Gateway, cause: &Cause) -> Failure {
     Failure::new(format!("the gateway `{}` did not show its host key", gateway.address))
         .because(&io::Error::other(cause.to_string()))
-        .hint(cause.remedy())
+        .hint(match cause.retry() {
+            // Its remedy is for a link, which tries again by itself.
+            Retry::Soon if cause.fault() == Fault::Network => AGAIN,
+            _ => cause.remedy(),
+        })
 }
+
+/// What to do about a first contact that the network has broken off.
+const AGAIN: &str =
+    "see that `ssh` itself gets to the gateway from here, and run this again once it does";
 
 /// Pins with one more.
 pub fn with_pin(mut pins: String, name: &str, key: &HostKey) -> String {
@@ -186,23 +226,37 @@ pub async fn fetch(gateway: &Gateway) -> Outcome<Result<HostKey, Cause>> {
         "HashKnownHosts=no",
         "PreferredAuthentications=none",
         "ControlMaster=no",
-        "ConnectTimeout=20",
+        // Sooner than we lose patience, so that it says itself how far it came.
+        "ConnectTimeout=15",
     ] {
         command.arg("-o").arg(option);
     }
-    command.args(["-S", "none", "-N", "-T"]).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.args(["-S", "none", "-N", "-T"]);
     master::destination(&mut command, gateway);
-    let output = command.output().await.map_err(|error| not_run(&error))?;
+    let ended = telling(gateway, "it to show its host key", async {
+        supervise::output(&mut command, SHOWN).await
+    });
+    let ended = ended.await;
     let text = fs::read_to_string(&learned).unwrap_or_default();
     let key = text.lines().find_map(|line| KnownHost::parse_line(line).ok()?);
-    Ok(key.map(|known| known.key).ok_or_else(|| {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let mut heard = Said::default();
-        for line in said.lines() {
-            heard.hear(line.trim_end());
+    // Learnt is learnt, however it went on: the key comes before any login.
+    if let Some(known) = key {
+        return Ok(Ok(known.key));
+    }
+    match ended {
+        Ok(output) => {
+            let mut heard = Said::default();
+            for line in String::from_utf8_lossy(&output.stderr).lines() {
+                heard.hear(line.trim_end());
+            }
+            Ok(Err(heard.ended(false)))
         }
-        heard.ended(false)
-    }))
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(Err(Cause::LoginTimedOut)),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+            Ok(Err(Cause::SshFailed { detail: Detail::new(&error.to_string()) }))
+        }
+        Err(error) => Err(not_run(&error)),
+    }
 }
 
 /// Where a person's own ssh, and this machine's, keep the keys that they know.
@@ -232,31 +286,10 @@ fn revoked(gateway: &Gateway, fingerprint: &str, line: &Known) -> Failure {
     .hint("somebody else may have this key: give the gateway a new one")
 }
 
-fn unpinned(gateway: &Address, fingerprint: &str) -> Failure {
+/// There is no pin, and nobody who could be asked.
+pub fn unpinned(gateway: &Address, fingerprint: &str) -> Failure {
     Failure::usage(format!("the gateway `{gateway}` is new: its host key is not pinned"))
         .hint(format!(
             "compare {fingerprint} with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` at the gateway, then run this in a terminal, or with `--accept-new`"
         ))
-}
-
-/// Asks at the terminal, not at standard input, which may be a script.
-pub fn ask(gateway: &Address, key: &HostKey, fingerprint: &str) -> Outcome {
-    let terminal = fs::OpenOptions::new().read(true).write(true).open("/dev/tty");
-    let Ok(mut terminal) = terminal else { return Err(unpinned(gateway, fingerprint)) };
-    let question = format!(
-        "The gateway {} is new here. Its {} host key is\n  {fingerprint}\n\
-         At the gateway, `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` shows the same if it is the right one.\n\
-         Pin it and go on? (yes/no) ",
-        gateway,
-        key.algorithm().as_str(),
-    );
-    let mut answer = String::new();
-    let asked = terminal
-        .write_all(question.as_bytes())
-        .and_then(|()| io::BufReader::new(&terminal).read_line(&mut answer));
-    match asked {
-        Ok(_) if matches!(answer.trim(), "yes" | "y") => Ok(()),
-        Ok(_) => Err(Failure::new("the gateway's host key was not pinned, so nothing was dialled")),
-        Err(_) => Err(unpinned(gateway, fingerprint)),
-    }
 }

@@ -145,7 +145,7 @@ async fn scan_target(host: &str, port: u16, kind: &str) -> io::Result<Output> {
     let (_, output) = tokio::join!(
         // How the connection ends is of no interest; what was read before is.
         tokio::io::copy_bidirectional(&mut stream, &mut target),
-        scan.wait_with_output()
+        supervise::collect(scan, DEADLINE)
     );
     output
 }
@@ -216,7 +216,7 @@ async fn try_scan(socket: &Path, host: &str, port: u16, kind: &str) -> Result<Sc
     let stream = stream.into_std()?;
     let _opened = Mux::connect(socket).await?.stream(host, port, stream.as_fd()).await?;
     drop(stream);
-    let output = scan.wait_with_output().await?;
+    let output = supervise::collect(scan, DEADLINE).await?;
     if let Some(key) = keys_in(&output).into_iter().next() {
         let fingerprint = fingerprint(&key).await;
         return Ok(Scanned::Key { key, fingerprint });
@@ -361,7 +361,7 @@ pub async fn fingerprint(key: &HostKey) -> String {
         if let Some(mut stdin) = child.stdin.take() {
             stdin.write_all(format!("{key}\n").as_bytes()).await?;
         }
-        let output = child.wait_with_output().await?;
+        let output = supervise::collect(child, supervise::LOCAL).await?;
         Ok::<_, io::Error>(String::from_utf8_lossy(&output.stdout).into_owned())
     };
     let text = computed.await.unwrap_or_default();

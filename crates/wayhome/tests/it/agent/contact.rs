@@ -40,7 +40,8 @@ fn an_unknown_gateway_is_shown_and_asked_about() {
         );
         output(home.command("bash").args(["-c", &script])).1
     };
-    let said = answer("no");
+    let said = answer("maybe; echo no");
+    assert!(said.contains("Please type `yes`, `no` or the fingerprint"), "{said}");
     assert!(said.contains("was not pinned, so nothing was dialled"), "{said}");
     assert!(!home.file("/var/lib/wayhome/known_hosts").exists());
     let said = answer("yes");
@@ -226,4 +227,105 @@ for i in $(seq 40); do ip address add 10.9.$i.1/24 dev box0; done; ip link del b
     let attempts = agent.link().attempt - before;
     let fair = 1 + u32::try_from(began.elapsed().as_secs()).unwrap() / 2;
     assert!(attempts <= fair, "{attempts} in {:?}: {}", began.elapsed(), agent.log());
+}
+
+/// A server at the gateway that accepts, and then does this with each connection.
+fn strange_server(seats: &Seats, port: u16, then: &str) -> Running {
+    let script = format!(
+        "import socket, time\ns = socket.create_server(('0.0.0.0', {port}))\nkept = []\n\
+         while True:\n    c = s.accept()[0]; kept.append(c)\n    {then}"
+    );
+    let gateway = seats.lab.gateway();
+    let server = Running(gateway.command("python3").args(["-c", &script]).spawn().unwrap());
+    let listens = || !gateway.sh(&format!("ss -Hltn 'sport = :{port}'")).unwrap().is_empty();
+    assert_eventually!(listens(), within = SOON);
+    server
+}
+
+#[test]
+fn a_first_contact_keeps_no_other_gateway_waiting_and_ends_at_once_without_a_trace() {
+    needs_lab!();
+    let seats = Seats::start(Login::Root);
+    let home = seats.lab.home();
+    let _silent = strange_server(&seats, 24, "pass");
+    let (key, pins) = (seats.gateway_key(), home.file("/var/lib/wayhome/known_hosts"));
+    // A gateway that says nothing, one at which ssh itself hangs, and one that is pinned: the last.
+    let config = format!(
+        "[[gateway]]\naddress = \"ssh://root@{GATEWAY}:24\"\nidentity = \"key\"\n\
+         [[gateway]]\naddress = \"hangs\"\nidentity = \"key\"\n\
+         [[gateway]]\naddress = \"ssh://root@{GATEWAY}\"\nidentity = \"key\"\n\
+         [[service]]\ntarget = \"localhost:22\"\nport = 2222\n"
+    );
+    fs::write(home.file("/tmp/agent.toml"), config).unwrap();
+    home.sh("mkdir -p ~/.ssh /var/lib/wayhome
+         echo 'Match originalhost hangs exec \"sleep 317\"' > ~/.ssh/config")
+        .unwrap();
+    fs::write(&pins, format!("{GATEWAY} {key}\n")).unwrap();
+    let mut agent = Agent::run(home, &["--config", "/tmp/agent.toml", "--accept-new"]);
+    let up = || agent.snapshot().links[2].state == LinkState::Up;
+    let began = std::time::Instant::now();
+    assert_eventually!(up(), within = SOON, "{}", agent.log());
+    assert!(began.elapsed() < std::time::Duration::from_secs(10), "{}", agent.log());
+    let told = |what: &str| agent.log().contains(what);
+    assert_eventually!(
+        told("waiting for it to show its host key")
+            && told("waiting for ssh to read its configuration"),
+        within = SOON,
+        "{}",
+        agent.log()
+    );
+    assert_ne!(home.sh("ls -A /tmp | grep '^\\.tmp'").unwrap(), "");
+    // TERM ends it within a moment, and with it all that it has started or made.
+    let (pid, _) = agent.pids();
+    home.sh(&format!("kill {pid}")).unwrap();
+    let began = std::time::Instant::now();
+    assert!(agent.child.wait().unwrap().success(), "{}", agent.log());
+    assert!(began.elapsed() < std::time::Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(home.sh("ls -A /tmp | grep '^\\.tmp' || true").unwrap(), "");
+    let sleeps =
+        || home.sh("cat /proc/[0-9]*/cmdline | tr '\\0' ' '").unwrap().contains("sleep 317");
+    assert_eventually!(!sleeps(), within = SOON);
+}
+
+#[test]
+fn a_pinned_gateway_that_says_nothing_is_told_of_within_ten_seconds() {
+    needs_lab!();
+    let seats = Seats::start(Login::Root);
+    let home = seats.lab.home();
+    let _silent = strange_server(&seats, 24, "pass");
+    home.sh(&format!(
+        "mkdir -p /var/lib/wayhome
+         echo '[{GATEWAY}]:24 {}' > /var/lib/wayhome/known_hosts",
+        seats.gateway_key()
+    ))
+    .unwrap();
+    let address = format!("ssh://root@{GATEWAY}:24");
+    let agent = Agent::run(home, &[&[address.as_str(), "-i", "/tmp/key"], &FORWARD[..]].concat());
+    let cause = || agent.link().cause.map(|finding| finding.cause.kind());
+    let within = std::time::Duration::from_secs(12);
+    assert_eventually!(cause() == Some("no-greeting"), within = within, "{}", agent.log());
+    assert_eq!(agent.log().matches("no greeting has come").count(), 1, "{}", agent.log());
+}
+
+#[test]
+fn a_gateway_that_floods_is_not_listened_to_for_ever() {
+    needs_lab!();
+    let seats = Seats::start(Login::Root);
+    let home = seats.lab.home();
+    // Lines before the greeting are all that a server can say without a key of its own.
+    let _flood = strange_server(
+        &seats,
+        24,
+        "try:
+        while True: c.sendall((b'y' * 200 + b'\\r\\n') * 100)
+    except OSError: pass",
+    );
+    let address = format!("ssh://root@{GATEWAY}:24");
+    let arguments = [&[address.as_str(), "-i", "/tmp/key", "--accept-new"], &FORWARD[..]].concat();
+    let began = std::time::Instant::now();
+    let mut agent = Agent::run(home, &arguments);
+    assert_eq!(agent.child.wait().unwrap().code(), Some(1), "{}", agent.log());
+    assert!(began.elapsed() < std::time::Duration::from_secs(35), "{}", agent.log());
+    assert!(agent.log().contains("did not show its host key"), "{}", agent.log());
+    assert!(!agent.log().contains("the road comes back by itself"), "{}", agent.log());
 }

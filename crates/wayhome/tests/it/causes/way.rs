@@ -143,7 +143,7 @@ fn a_path_that_swallows_large_packets_is_told_from_a_slow_login() {
             std::process::Command::new("sh").args(["-c", &stopped]).status().unwrap().success()
         );
         let agent = stage.agent(&sshd);
-        until_link(&agent, "login-timed-out");
+        until_link(&agent, "no-greeting");
         let going = format!("kill -CONT {}", sshd.pid());
         assert!(std::process::Command::new("sh").args(["-c", &going]).status().unwrap().success());
         back_within(&agent, LATER);
