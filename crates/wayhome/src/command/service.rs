@@ -87,8 +87,6 @@ enum Status {
 }
 
 /// How the agent's service is: installed, started with the machine, running; and then its roads.
-///
-/// Exit code: 0 if it runs and all roads are up, 1 if not, 2 if that cannot be told.
 #[derive(Debug, clap::Args)]
 struct StatusAgent {
     /// The service of your own, and not the system's.

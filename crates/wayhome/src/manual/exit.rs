@@ -20,6 +20,14 @@ const COMMANDS: &[(&str, Meaning)] = &[
     ),
     ("agent kick", ["the agent tries now", "tried, and failed", "there is no agent that answers"]),
     (
+        "agent check",
+        ["each gateway let us in", "one did not", "the request or the configuration is wrong"],
+    ),
+    (
+        "service status agent",
+        ["it runs, and all roads are up", "it does not run, or not all is up", "it cannot be told"],
+    ),
+    (
         "reload",
         [
             "the file's content runs now",
