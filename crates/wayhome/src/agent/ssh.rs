@@ -7,7 +7,7 @@ pub mod diagnose;
 pub mod forward;
 pub mod hold;
 pub mod knock;
-mod known;
+pub mod known;
 pub mod master;
 pub mod mux;
 pub mod pin;
