@@ -126,8 +126,9 @@ beat_of() {
   beat=-
   if has_read "$2"; then return; fi
   for shell in $shells; do
-    is_mine "$shell" && bears "$shell" - && [ "$(sshd_above "$shell")" = "$2" ] || continue
-    if has_read "$shell"; then return; fi
+    if is_mine "$shell" && bears "$shell" - && [ "$(sshd_above "$shell")" = "$2" ]; then
+      if has_read "$shell"; then return; fi
+    fi
   done
 }
 
