@@ -2,6 +2,8 @@
 
 use std::process::{ExitCode, Stdio};
 
+use wayhome_lab::systemd::Image;
+
 use crate::say::say;
 use crate::{Result, cargo, finish, openssh10, packages};
 
@@ -22,12 +24,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if !packages::bring(&needs)? {
         return Ok(ExitCode::FAILURE);
     }
+    bring_image()?;
     let mut tests = cargo();
     match openssh10::bring() {
         Ok(openssh10::Brought::At(folder)) => {
             tests.env(openssh10::VARIABLE, folder);
         }
         Ok(openssh10::Brought::NotHere(why)) => say(format_args!("without OpenSSH 10: {why}")),
+        // Where the lab must be whole, a test that does not run is a failure.
         Err(why) if is_required() => return Err(why),
         Err(why) => say(format_args!("without OpenSSH 10: {why}")),
     }
@@ -39,6 +43,22 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         tests.args(["test", "--workspace"]).env("RUST_TEST_THREADS", "2");
     }
     finish(tests.args(&args.args))
+}
+
+/// The disk of the tests that boot a systemd.
+fn bring_image() -> Result<()> {
+    let made = Image::is_possible().and_then(|()| {
+        if Image::find().is_err() {
+            say(format_args!("Making a small Debian in `target/`, for tests that boot (a minute)"));
+        }
+        Image::make().map(drop)
+    });
+    match made {
+        Err(why) if is_required() => return Err(why.into()),
+        Err(why) => say(format_args!("without a real systemd: {why}")),
+        Ok(()) => {}
+    }
+    Ok(())
 }
 
 fn has_nextest() -> bool {

@@ -19,4 +19,5 @@ pub mod name;
 pub mod secret;
 pub mod service;
 pub mod status;
+pub mod switch;
 pub mod time;

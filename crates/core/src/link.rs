@@ -8,10 +8,12 @@
 //! - `conn`: a connection to the gateway, with its heartbeats;
 //! - `seek`: how a connection is found: knock, dial, hold; and the race against one that is suspect;
 //! - `road`: what is done over a connection for each service: forward, look, release, prove;
+//! - `reach`: whether a port that was granted is as narrow as it was asked for;
 //! - `takeover`: what is done if a port is held already;
 //! - `replan`: what changes when the services change while the link runs.
 
 mod conn;
+mod reach;
 mod replan;
 mod road;
 mod seek;
@@ -33,6 +35,7 @@ use crate::service::Service;
 use crate::status::{Finding, LinkState, LinkStatus, millis};
 use crate::time::Time;
 use conn::Conn;
+pub use reach::Reach;
 pub use road::Sighting;
 use road::{Op, Road};
 use seek::Seek;
@@ -128,6 +131,8 @@ pub enum Event {
     Explained(ConnId, Cause),
     /// A forward was granted, or not.
     Forwarded(ConnId, usize, bool),
+    /// By whom a service's port, which was granted, can be reached.
+    Surveyed(ConnId, usize, Reach),
     /// Who holds a service's port.
     Looked(ConnId, usize, Holder),
     /// The old session was ended, or not.
@@ -163,6 +168,8 @@ pub enum Action {
     Inspect(ConnId),
     /// Ask for a service's port. Answer: `Forwarded`.
     Forward(ConnId, usize),
+    /// See by whom a service's port, which was granted, can be reached. Answer: `Surveyed`.
+    Survey(ConnId, usize),
     /// See who holds a service's port. Answer: `Looked`.
     Look(ConnId, usize),
     /// End this session, if it still holds the service's port. Answer: `Released`.
@@ -402,7 +409,7 @@ impl Link {
             Event::Replanned(services, heartbeat) => self.replan(services, heartbeat, now),
             Event::Withdrawn(id, service) => {
                 if self.finish(id, service, |op| *op == Op::Withdraw).is_some() {
-                    self.roads.remove(&service);
+                    self.withdrawn(service, now, out);
                 }
             }
             Event::Explained(id, cause) => {
@@ -413,6 +420,12 @@ impl Link {
             Event::Forwarded(id, service, granted) => {
                 if self.finish(id, service, |op| *op == Op::Forward).is_some() {
                     self.forwarded(service, granted, now, out);
+                }
+            }
+            Event::Surveyed(id, service, reach) => {
+                let late = self.serving.as_ref().is_some_and(Conn::was_late);
+                if self.finish(id, service, |op| *op == Op::Survey).is_some() {
+                    self.surveyed(service, reach, late, now, out);
                 }
             }
             Event::Looked(id, service, holder) => {

@@ -70,3 +70,13 @@ pub fn run(command: &mut Command) -> Result<Output> {
         .collect();
     Err(Error::new(format!("`{}` failed ({}): {}", words.join(" "), output.status, said.trim())))
 }
+
+/// How many lines of a log an error quotes.
+const TAIL: usize = 5;
+
+/// The end of a log, for an error.
+pub(crate) fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    let before = lines.len().saturating_sub(TAIL);
+    lines.get(before..).unwrap_or_default().join("; ")
+}

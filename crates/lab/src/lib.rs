@@ -2,7 +2,7 @@
 //!
 //! [`sshd`] and [`keys`] work on any machine, for any user; `wayhome try` uses them. [`machine`]
 //! and [`net`] need root and a Linux with namespaces and nftables: ask [`net::Lab::supported`]
-//! first, or begin a test with [`needs_lab!`].
+//! first, or begin a test with [`needs_lab!`]. [`systemd`] boots whole computers in those networks.
 //!
 //! Whatever the lab starts ends with the process that started it, also when that is killed, and no
 //! file, interface or user of the machine is changed.
@@ -16,6 +16,7 @@ pub mod net;
 pub mod openssh;
 pub mod process;
 pub mod sshd;
+pub mod systemd;
 
 pub use error::{Error, Result};
 pub use eventually::eventually;

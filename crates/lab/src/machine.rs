@@ -226,11 +226,18 @@ impl Machine {
         command
     }
 
+    /// What `nsenter` is told to enter it by, before the program.
+    pub(crate) fn entrance(&self) -> Vec<String> {
+        let pid = self.pid.to_string();
+        ["--target", &pid, "--net", "--pid", "--mount", "--uts", "--ipc", "--"]
+            .map(str::to_owned)
+            .to_vec()
+    }
+
     /// `nsenter … -- setpriv`, to which the caller adds whom to become.
     fn enter(&self) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["--target", &self.pid.to_string()]);
-        command.args(["--net", "--pid", "--mount", "--uts", "--ipc", "--", "setpriv"]);
+        command.args(self.entrance()).arg("setpriv");
         command
     }
 
@@ -351,7 +358,7 @@ impl Host for User<'_> {
 const ROOT_HOME: &str = "/run/homes/root";
 
 /// The folder that cargo builds in, if this program lies in one; cargo marks it (`CACHEDIR.TAG`).
-fn built() -> PathBuf {
+pub(crate) fn built() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
     let marked = program.ancestors().find(|dir| dir.join("CACHEDIR.TAG").is_file());
     marked.map(Path::to_owned).unwrap_or_default()
@@ -369,7 +376,7 @@ fn clean(command: &mut Command, user: &str, home: &Path) {
 }
 
 /// `PATH` with the folders of `ip` and `nft`, which a user's often lacks.
-fn with_sbin() -> String {
+pub(crate) fn with_sbin() -> String {
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned());
     format!("{path}:/usr/sbin:/sbin")
 }

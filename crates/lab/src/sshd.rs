@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Result, tail};
 use crate::eventually::eventually;
 use crate::host::Host;
 use crate::keys::Key;
@@ -25,9 +25,6 @@ const START: Duration = Duration::from_secs(10);
 
 /// How often another port is tried when a chosen one was taken meanwhile.
 const PORTS_TRIED: u32 = 5;
-
-/// How many lines of a log an error quotes.
-const TAIL: usize = 5;
 
 /// A running server. Dropping it ends it and the sessions that it serves.
 #[derive(Debug)]
@@ -222,10 +219,7 @@ impl Builder {
             }
             return Ok(Sshd { server, port, host_key, folder });
         }
-        let log = read(&log);
-        let tail: Vec<&str> = log.lines().rev().take(TAIL).collect();
-        let tail: Vec<&str> = tail.into_iter().rev().collect();
-        Err(Error::new(format!("an sshd did not start; its log ends: {}", tail.join("; "))))
+        Err(Error::new(format!("an sshd did not start; its log ends: {}", tail(&read(&log)))))
     }
 
     fn wait_until_it_listens(&self, server: &mut Server, log: &Path) -> Started {

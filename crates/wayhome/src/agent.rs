@@ -22,7 +22,6 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use wayhome_core::name::Name;
 use wayhome_core::status::{Configuration, Snapshot, millis};
 
 use crate::config::{Config, changes};
@@ -50,7 +49,7 @@ pub async fn run(config: Config, file: Option<PathBuf>, first: FirstContact) -> 
     let runtime = paths::runtime_dir()?;
     paths::private_dir(&runtime)?;
     let sockets = sockets::Folder::make(&runtime)?;
-    let mut control = bind(&runtime, &config.name)?;
+    let mut control = control::Server::bind(&runtime, &config.name)?;
     let mut look = tokio::time::interval(LOOK_AROUND);
 
     let mut terminate = signals(SignalKind::terminate())?;
@@ -93,9 +92,10 @@ pub async fn run(config: Config, file: Option<PathBuf>, first: FirstContact) -> 
                 break;
             },
             _ = look.tick() => if control.is_gone() {
-                match bind(&runtime, &agent.config.name) {
-                    Ok(again) => control = again,
-                    Err(why) => tracing::warn!("{why}"),
+                let renewed = paths::private_dir(&runtime)
+                    .and_then(|()| control.renew(&runtime, &agent.config.name));
+                if let Err(why) = renewed {
+                    tracing::warn!("{why}");
                 }
             },
             () = agent.manager.due() => agent.alive().await,
@@ -250,11 +250,6 @@ impl Agent {
             control::Asked::Reload => request.reply(&self.reload().await),
         }
     }
-}
-
-fn bind(runtime: &Path, name: &Name) -> Outcome<control::Server> {
-    paths::private_dir(runtime)?;
-    control::Server::bind(runtime, name)
 }
 
 fn watch(file: Option<&Path>) -> std::io::Result<watch::Edits> {

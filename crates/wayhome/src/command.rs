@@ -3,9 +3,11 @@
 pub mod agent;
 pub mod completions;
 pub mod gate;
+pub mod import;
 pub mod man;
 pub mod reload;
 pub mod service;
 pub mod ssh_config;
 pub mod status;
 pub mod try_road;
+pub mod uninstall;

@@ -13,7 +13,9 @@ pub mod dial;
 pub mod install;
 pub mod launchd;
 pub mod plan;
+pub mod status;
 pub mod systemd;
+pub mod uninstall;
 pub mod unit;
 
 use std::path::{Path, PathBuf};

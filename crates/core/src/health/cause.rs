@@ -178,6 +178,8 @@ pub enum Cause {
         /// The host key's fingerprint.
         fingerprint: String,
     },
+    /// The port was to be on loopback, and the gateway opens it to everybody.
+    Exposed,
     /// The port was to be public, and is on the gateway's loopback alone.
     PublicOnLoopback,
     /// Nothing listens at the target.
@@ -310,6 +312,10 @@ impl fmt::Display for Cause {
             Self::TakenByAnotherHost { fingerprint } => {
                 write!(f, "the port is taken by another host: its key is {fingerprint}")
             }
+            Self::Exposed => f.write_str(
+                "the gateway opens the port to everybody, and not on its loopback alone; it was \
+                 given back",
+            ),
             Self::PublicOnLoopback => {
                 f.write_str("the port is not public: the gateway opened it on its loopback alone")
             }

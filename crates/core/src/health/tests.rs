@@ -59,6 +59,7 @@ pub(crate) fn every() -> Vec<Cause> {
         Cause::AnotherLiveSession,
         Cause::TakeoverFailed { detail: detail() },
         Cause::TakenByAnotherHost { fingerprint: key() },
+        Cause::Exposed,
         Cause::PublicOnLoopback,
         Cause::TargetRefused,
         Cause::TargetSilent,

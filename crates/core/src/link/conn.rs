@@ -124,6 +124,11 @@ impl Conn {
             && (self.hold == Hold::Bare || self.liveness.answered_since(work.began))
     }
 
+    /// Whether it is late, or was since the work that is out began.
+    pub fn was_late(&self) -> bool {
+        self.suspect || self.work.as_ref().is_some_and(|work| work.doubted)
+    }
+
     /// The hold has ended: whether to ask for it once more, which is then noted.
     pub fn asks_again(&mut self, now: Time) -> bool {
         if !self.is_held() || self.asked_again.is_some_and(|at| now.since(at) < HOLD_AGAIN) {
@@ -165,16 +170,17 @@ impl Conn {
     pub fn begin(&mut self, service: usize, op: Op, now: Time) -> Action {
         let most = match &op {
             Op::Identify(_) | Op::Prove => PROOF,
-            Op::Forward | Op::Look | Op::Release { .. } | Op::Withdraw => REQUEST,
+            Op::Forward | Op::Survey | Op::Look | Op::Release { .. } | Op::Withdraw => REQUEST,
         };
         let action = match &op {
             Op::Forward => Action::Forward(self.id, service),
+            Op::Survey => Action::Survey(self.id, service),
             Op::Look => Action::Look(self.id, service),
             Op::Release { session, .. } => Action::Release(self.id, service, session.clone()),
             Op::Identify(_) | Op::Prove => Action::Prove(self.id, service),
             Op::Withdraw => Action::Withdraw(self.id, service),
         };
-        if matches!(op, Op::Identify(_) | Op::Prove) {
+        if matches!(op, Op::Identify(_) | Op::Prove | Op::Survey) {
             // So that silence can be told from a road that is cut.
             self.liveness.ask(now);
         }

@@ -42,6 +42,8 @@ const REOPEN_HALTED: Duration = Duration::from_secs(180);
 pub(super) enum Op {
     /// Asking for the port.
     Forward,
+    /// Looking by whom it can be reached, now that it was granted.
+    Survey,
     /// Looking who holds it.
     Look,
     /// Ending an old session that holds it.
@@ -55,7 +57,7 @@ pub(super) enum Op {
     Prove,
     /// Going through the port that somebody else holds, to see who that is.
     Identify(Holder),
-    /// Giving the port back: the service is offered no more.
+    /// Giving the port back: the service is offered no more, or its port is open to everybody.
     Withdraw,
 }
 
@@ -92,7 +94,7 @@ pub(super) struct Road {
     proven: bool,
     /// The state as shown, and since when.
     shown: (ServiceState, Time),
-    cause: Option<Cause>,
+    pub cause: Option<Cause>,
     last_proof: Option<Time>,
     /// When a road that was proven was lost; cleared by the next proof.
     lost_since: Option<Time>,
@@ -112,6 +114,10 @@ pub(super) enum Step {
     Down,
     /// Its turn at `at`; the port is not ours.
     Shut { at: Time, next: Op },
+    /// A look at `at` by whom the port can be reached; it is ours.
+    Granted { at: Time },
+    /// The port is ours, and everybody's: it is to be given back.
+    Exposed,
     /// The next proof at `at`; the port is ours.
     Open { at: Time },
 }
@@ -165,7 +171,8 @@ impl Road {
     pub fn hurry(&mut self, now: Time) {
         match &mut self.step {
             Step::Down => {}
-            Step::Shut { at, .. } => *at = now,
+            Step::Shut { at, .. } | Step::Granted { at } => *at = now,
+            Step::Exposed => {}
             Step::Open { at } => {
                 if !self.proven {
                     *at = now;
@@ -176,12 +183,12 @@ impl Road {
 
     /// Whether the port is ours.
     pub fn is_open(&self) -> bool {
-        matches!(self.step, Step::Open { .. })
+        matches!(self.step, Step::Granted { .. } | Step::Exposed | Step::Open { .. })
     }
 
     /// Takes in what was changed of the service, where its port and target are the same.
     pub fn adopt(&mut self, service: Service, now: Time) {
-        if self.service.proof != service.proof && self.is_open() {
+        if self.service.proof != service.proof && matches!(self.step, Step::Open { .. }) {
             self.proven = false;
             self.cause = None;
             self.step = Step::Open { at: now };
@@ -192,8 +199,9 @@ impl Road {
 
     fn due(&self) -> Option<(Time, Op)> {
         match &self.step {
-            Step::Open { .. } if self.leaving => Some((Time::ZERO, Op::Withdraw)),
-            _ if self.leaving => None,
+            _ if self.leaving => self.is_open().then_some((Time::ZERO, Op::Withdraw)),
+            Step::Exposed => Some((Time::ZERO, Op::Withdraw)),
+            Step::Granted { at } => Some((*at, Op::Survey)),
             Step::Down => None,
             Step::Shut { at, next } => Some((*at, next.clone())),
             Step::Open { at } => Some((*at, Op::Prove)),
@@ -204,15 +212,16 @@ impl Road {
         self.step = Step::Shut { at: now, next };
     }
 
-    fn show(&mut self, now: Time) {
+    pub fn show(&mut self, now: Time) {
         let state = match (&self.step, &self.cause) {
             (Step::Down, _) => ServiceState::Down,
-            (Step::Shut { .. }, None) => ServiceState::Opening,
+            (Step::Shut { .. } | Step::Granted { .. }, None) => ServiceState::Opening,
             (Step::Open { .. }, None) if !self.proven => ServiceState::Opening,
             (Step::Shut { .. }, Some(cause)) if cause.retry() == Retry::Halt => {
                 ServiceState::Halted
             }
-            (Step::Shut { .. }, Some(_)) => ServiceState::Blocked,
+            (Step::Exposed, _) => ServiceState::Halted,
+            (Step::Shut { .. } | Step::Granted { .. }, Some(_)) => ServiceState::Blocked,
             (Step::Open { .. }, None) => ServiceState::Up,
             (Step::Open { .. }, Some(_)) => ServiceState::Unproven,
         };
@@ -311,6 +320,7 @@ impl Link {
         let at = now + REPROVE_FIRST;
         road.step = match op {
             Op::Prove => Step::Open { at },
+            Op::Survey => Step::Granted { at },
             _ => Step::Shut { at, next: Op::Forward },
         };
         road.show(now);
@@ -331,7 +341,7 @@ impl Link {
             road.suspected = None;
             road.cause = None;
             road.failures = 0;
-            road.step = Step::Open { at: now };
+            road.step = road.granted(now);
             road.show(now);
             return;
         }
@@ -426,7 +436,7 @@ impl Road {
         self.last_chance = None;
         self.step = match (&self.step, &cause) {
             (Step::Open { .. }, _) => Step::Open { at: now + doubled(REPROVE_FIRST, REPROVE_MOST) },
-            (Step::Down, _) => Step::Down,
+            (Step::Down | Step::Granted { .. } | Step::Exposed, _) => self.step.clone(),
             (Step::Shut { .. }, cause) => {
                 let wait = match cause {
                     Cause::AnotherHome { .. } => REOPEN_HALTED,
@@ -461,10 +471,12 @@ fn urgency(op: &Op) -> u8 {
     match op {
         // Before all else: the next service may want the same port.
         Op::Withdraw => 0,
-        Op::Forward => 1,
-        Op::Look => 2,
-        Op::Release { .. } => 3,
-        Op::Prove => 4,
-        Op::Identify(_) => 5,
+        // A port that is open to everybody is to be so for no longer than it takes to see it.
+        Op::Survey => 1,
+        Op::Forward => 2,
+        Op::Look => 3,
+        Op::Release { .. } => 4,
+        Op::Prove => 5,
+        Op::Identify(_) => 6,
     }
 }

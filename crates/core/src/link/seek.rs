@@ -451,6 +451,21 @@ impl Link {
         self.cause = halted.or(self.cause.take());
     }
 
+    /// Nothing can be done over the connection that serves until a person has mended this.
+    pub(super) fn give_up(&mut self, cause: Cause, now: Time, out: &mut Vec<Action>) {
+        // A race for a better connection goes on; that one will find the same.
+        if !matches!(self.seek, Seek::Idle) {
+            return;
+        }
+        let Some(conn) = self.serving.take() else { return };
+        for road in self.roads.values_mut() {
+            road.fall(now);
+        }
+        self.down_since.get_or_insert(now);
+        out.push(Action::Close(conn.id));
+        self.failed(cause, now, out);
+    }
+
     /// An attempt came to nothing.
     fn failed(&mut self, cause: Cause, now: Time, out: &mut Vec<Action>) {
         let retry = cause.retry();

@@ -12,3 +12,4 @@ mod isolation;
 mod network;
 mod seats;
 mod servers;
+mod systemd;

@@ -105,6 +105,15 @@ impl Server {
         Ok(Self { path, requests: tokio::sync::Mutex::new(requests), _tasks: tasks })
     }
 
+    /// Begins anew, in the same place.
+    pub fn renew(&mut self, runtime: &Path, name: &Name) -> Outcome {
+        let again = Self::bind(runtime, name)?;
+        // What goes must not take the new socket's name along.
+        let mut old = std::mem::replace(self, again);
+        old.path = PathBuf::new();
+        Ok(())
+    }
+
     /// Whether nobody can find it any more: its folder was taken away, as a user's runtime folder is
     /// at the last logout.
     pub fn is_gone(&self) -> bool {
@@ -171,9 +180,13 @@ pub fn socket_path(runtime: &Path, name: &Name) -> PathBuf {
 /// The control sockets of the agents on this machine that are ours. One that a dead agent left is
 /// told of, and removed.
 pub fn sockets() -> Outcome<Vec<PathBuf>> {
-    let dir = paths::runtime_dir()?;
+    sockets_in(&paths::runtime_dir()?)
+}
+
+/// The control sockets of agents in a folder.
+pub fn sockets_in(dir: &Path) -> Outcome<Vec<PathBuf>> {
     let mut found = Vec::new();
-    let entries = match std::fs::read_dir(&dir) {
+    let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
         Err(error) => {

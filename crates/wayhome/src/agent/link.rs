@@ -21,6 +21,7 @@ use super::ssh::knock::Door;
 use super::ssh::master::{self, Master, Progress, STAGES};
 use super::ssh::pin::{self, FirstContact};
 use super::ssh::proof::Expected;
+use super::ssh::reach;
 use super::ssh::socket::Connection;
 use super::state::State;
 use super::story;
@@ -259,6 +260,11 @@ impl Hands {
                     self.forward(id, number, service.clone());
                 }
             }
+            Action::Survey(id, number) => {
+                if let Some(service) = link.service(number) {
+                    self.survey(id, number, service.port);
+                }
+            }
             Action::Look(id, number) => {
                 if let Some(service) = link.service(number) {
                     self.ask(id, Request::Look(number, service.port));
@@ -424,6 +430,16 @@ impl Hands {
                 }
             }
             Some(Event::Forwarded(id, number, granted))
+        });
+    }
+
+    fn survey(&mut self, id: ConnId, number: usize, port: u16) {
+        let Some(conn) = self.conns.get(&id) else { return };
+        let (hold, socket) = (conn.hold.clone(), conn.socket.clone());
+        let gateway = conn.connection().map(|connection| connection.gateway());
+        self.spawn(async move {
+            let reach = reach::survey(hold, &socket, port, gateway).await;
+            Some(Event::Surveyed(id, number, reach))
         });
     }
 

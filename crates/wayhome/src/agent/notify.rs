@@ -80,7 +80,7 @@ impl Manager {
         let feeding = self.watchdog.map_or(AT_REST, |span| span / FEEDINGS);
         self.next = Instant::now() + rest.min(feeding);
         let mut states = Vec::new();
-        if snapshot.links.len() == links {
+        if all_answered(snapshot, links) {
             states.push(NotifyState::Watchdog);
         }
         let sentence = sentence(snapshot);
@@ -98,6 +98,11 @@ impl Manager {
             tracing::debug!("the service manager cannot be told {states:?}: {error}");
         }
     }
+}
+
+/// Whether each link has an answer in the snapshot.
+fn all_answered(snapshot: &Snapshot, links: usize) -> bool {
+    snapshot.links.len() == links
 }
 
 /// How the roads are, in one short line without anything in it that a terminal could take amiss.
@@ -224,6 +229,12 @@ mod tests {
             "home-ubuntu: 1 of 1 gateway up; root@203.0.113.10: port-8080 (port 8080): nothing \
              listens at the target"
         );
+    }
+
+    #[test]
+    fn a_link_that_has_ended_does_not_feed_the_watchdog() {
+        assert!(all_answered(&snapshot(vec![up(), up()]), 2));
+        assert!(!all_answered(&snapshot(vec![up()]), 2));
     }
 
     #[test]

@@ -31,7 +31,6 @@ enum Command {
 /// Try a configuration: read it, look at its keys, and log in to each gateway once.
 ///
 /// As a service would, which has no ssh-agent and nobody to ask. Nothing is forwarded or changed.
-/// Exit code: 0 if each gateway let us in, 1 if not, 2 if the configuration is wrong.
 #[derive(Debug, clap::Args)]
 struct Check {
     /// The configuration.

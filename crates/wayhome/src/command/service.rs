@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 
 use crate::agent::ssh::pin::FirstContact;
-use crate::error::Outcome;
+use crate::error::{Failure, Outcome};
+use crate::report;
 use crate::service::install::{self, Request};
+use crate::service::launchd::Job;
 use crate::service::unit::RunsAs;
+use crate::service::{self, account, status, uninstall};
 
 /// Let the agent run as a service: started with the machine, and watched over by systemd.
 #[derive(Debug, clap::Args)]
@@ -18,6 +21,10 @@ pub struct Args {
 enum Command {
     #[command(subcommand)]
     Install(Install),
+    #[command(subcommand)]
+    Uninstall(Uninstall),
+    #[command(subcommand)]
+    Status(Status),
 }
 
 /// Install a service and start it.
@@ -47,8 +54,50 @@ struct InstallAgent {
     /// Do not log in before.
     #[arg(long)]
     no_dial: bool,
+    /// Print a job for a Mac's launchd instead, and change nothing. It is untested there.
+    #[arg(long, conflicts_with = "root")]
+    launchd: bool,
     #[command(flatten)]
     place: Place,
+}
+
+/// Stop a service and take away what `install` wrote.
+#[derive(Debug, clap::Subcommand)]
+enum Uninstall {
+    Agent(UninstallAgent),
+}
+
+/// Stop the agent's service and take away what `install` wrote, and only that.
+///
+/// The configuration, keys, pins and the user `wayhome` stay, so that it can be installed again;
+/// `--purge` takes them away too.
+#[derive(Debug, clap::Args)]
+struct UninstallAgent {
+    /// Also the configuration, the copied keys, the pins, and the user that was made.
+    #[arg(long)]
+    purge: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// How a service is.
+#[derive(Debug, clap::Subcommand)]
+enum Status {
+    Agent(StatusAgent),
+}
+
+/// How the agent's service is: installed, started with the machine, running; and then its roads.
+#[derive(Debug, clap::Args)]
+struct StatusAgent {
+    /// The service of your own, and not the system's.
+    #[arg(long)]
+    user: bool,
+    /// Look below DIR, at an image of another machine.
+    #[arg(long, value_name = "DIR", conflicts_with = "user")]
+    root: Option<PathBuf>,
+    /// Print JSON, for scripts.
+    #[arg(long)]
+    json: bool,
 }
 
 // Which service manager is meant. (No doc comment: clap would show it.)
@@ -69,6 +118,16 @@ struct Place {
 pub fn run(args: Args) -> Outcome<u8> {
     match args.command {
         Command::Install(Install::Agent(args)) => install(*args),
+        Command::Uninstall(Uninstall::Agent(args)) => uninstall::uninstall(&uninstall::Request {
+            is_own: args.place.user,
+            root: args.place.root,
+            purge: args.purge,
+            dry_run: args.place.dry_run,
+        })
+        .map(|_| 0),
+        Command::Status(Status::Agent(args)) => {
+            status::show(&status::Request { is_own: args.user, root: args.root, json: args.json })
+        }
     }
 }
 
@@ -78,6 +137,9 @@ fn install(args: InstallAgent) -> Outcome<u8> {
         (false, Some(name)) => RunsAs::Person(name),
         (false, None) => RunsAs::Own,
     };
+    if args.launchd || cfg!(target_os = "macos") {
+        return print_job(args.config, &runs_as);
+    }
     install::install(&Request {
         config: args.config,
         runs_as,
@@ -87,4 +149,25 @@ fn install(args: InstallAgent) -> Outcome<u8> {
         dry_run: args.place.dry_run,
     })
     .map(|()| 0)
+}
+
+/// There is no account that a Mac would make for it; the person's own is named.
+fn print_job(config: Option<PathBuf>, runs_as: &RunsAs) -> Outcome<u8> {
+    let config = match config {
+        Some(file) => std::path::absolute(&file).map_err(|error| {
+            Failure::usage(format!("there is no such path as `{}`", file.display())).because(&error)
+        })?,
+        None => service::config_place(runs_as)?,
+    };
+    let person = || account::person().map(|person| person.name);
+    let user = match runs_as {
+        RunsAs::Me => None,
+        RunsAs::Person(name) => Some(name.clone()),
+        RunsAs::Own => person(),
+    };
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::new("the path of this program is not known").because(&error))?;
+    report::print(Job { program, config, user }.render())
+        .map_err(|error| Failure::new("the job cannot be written").because(&error))?;
+    Ok(0)
 }

@@ -12,7 +12,9 @@ use crate::config::Config;
 use crate::error::{Failure, Outcome};
 use crate::ssh_config::gather::{Wishes, gather};
 use crate::ssh_config::install::{self, Change, Done, InstallError, Warning, What};
-use crate::ssh_config::{Alias, KeyPath, MAX_TEXT, ParseError, Printed, UserName, parse, render};
+use crate::ssh_config::{
+    Alias, KeyPath, MAX_TEXT, ParseError, Printed, Roads, UserName, parse, render,
+};
 use crate::{paths, report};
 
 /// Make `ssh home-ubuntu` work on a laptop that has nothing but ssh
@@ -95,7 +97,9 @@ pub fn run(args: Args) -> Outcome<u8> {
         }
         _ => Failure::new(error.to_string()),
     };
-    let mut out = report::notes();
+    // What would be done is what a dry run is asked for; what was done is a remark.
+    let mut out: Box<dyn Write> =
+        if args.dry_run { Box::new(io::stdout()) } else { Box::new(report::notes()) };
     if let Some(source) = &args.write {
         let home = paths::home()?;
         write(source, args.dry_run, &home, &mut io::stdin(), &mut out).map_err(failed)?;
@@ -176,6 +180,7 @@ pub fn write(
     let printed = read_printed(source, stdin)?;
     let done = install::install(home, &printed, dry_run).map_err(LaptopError::Install)?;
     tell(&done, dry_run, out).map_err(LaptopError::Tell)?;
+    lead(&printed.roads, out).map_err(LaptopError::Tell)?;
     if dry_run {
         return Ok(());
     }
@@ -241,6 +246,24 @@ fn tell(done: &Done, dry_run: bool, out: &mut dyn Write) -> io::Result<()> {
     }
     for warning in &done.warnings {
         report::warning(warned_of(warning));
+    }
+    Ok(())
+}
+
+/// Every name that `ssh` takes from now on, and where it leads.
+fn lead(roads: &Roads, out: &mut dyn Write) -> io::Result<()> {
+    let user = |user: &Option<UserName>| {
+        user.as_ref().map(|user| format!(", as `{user}`")).unwrap_or_default()
+    };
+    let aliases = roads.home_aliases().map_err(io::Error::other)?;
+    for (alias, home) in aliases.iter().zip(&roads.homes) {
+        let via = roads.gateways.get(home.via).map(|gateway| gateway.alias.as_str());
+        let (port, via) = (home.port, via.unwrap_or_default());
+        writeln!(out, "`{alias}` leads to port {port} at `{via}`{}", user(&home.user))?;
+    }
+    for gateway in &roads.gateways {
+        let (alias, host, port) = (&gateway.alias, &gateway.host, gateway.port);
+        writeln!(out, "`{alias}` leads to {host}, port {port}{}", user(&gateway.user))?;
     }
     Ok(())
 }

@@ -1,25 +1,33 @@
 //! `wayhome status`
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Serialize;
+use wayhome_core::address::Address;
 use wayhome_core::name::Name;
+use wayhome_core::service::Target;
 use wayhome_core::status::{LinkState, LinkStatus, ServiceState, ServiceStatus, Snapshot};
 
 use crate::agent::control::{self, Asked};
 use crate::command::agent::runtime;
 use crate::error::{Failure, Outcome, USAGE};
+use crate::probe::{self, Wanted};
 use crate::{paths, report};
 
 /// How the roads are: for each gateway and service the state, since when, and why.
 ///
 /// "up" means proven, end to end, and when; never that a process runs.
+///
+/// With --ssh it looks at a road that stock `ssh -R` keeps, from home or from anywhere: wayhome
+/// need run nowhere. It logs in with your own ssh, changes nothing, and asks nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   wayhome status
   wayhome status --json
+  wayhome status --ssh root@203.0.113.10 --port 2222
   wayhome status > /dev/null || echo 'something is not up'")]
 pub struct Args {
     /// Print JSON, for scripts.
@@ -28,10 +36,38 @@ pub struct Args {
     /// Only the agent with this name.
     #[arg(long)]
     name: Option<Name>,
+    /// Ask no agent, but look at a road of stock programs: log in to this gateway, with your own ssh
+    #[arg(long, value_name = "GATEWAY", conflicts_with = "name")]
+    ssh: Option<Address>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would take its text for the command's own")]
+    stock: Stock,
+}
+
+// With --ssh. (No doc comment: clap would show it.)
+#[derive(Debug, clap::Args)]
+#[group(requires = "ssh", multiple = true)]
+#[allow(missing_docs, reason = "clap would take its text for the command's own")]
+struct Stock {
+    /// With --ssh: home's port at the gateway
+    #[arg(long, default_value_t = 2222, value_parser = clap::value_parser!(u16).range(1..))]
+    port: u16,
+    /// With --ssh: the key to log in with
+    #[arg(short, long, value_name = "FILE")]
+    identity: Option<PathBuf>,
+    /// With --ssh: this is home, and the port leads here
+    #[arg(long, value_name = "HOST:PORT")]
+    target: Option<Target>,
+    /// With --ssh: home's host key, as `ssh-keygen -lf` shows it (SHA256:…)
+    #[arg(long, value_name = "FINGERPRINT", value_parser = fingerprint)]
+    expect: Option<String>,
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Outcome<u8> {
+    if let Some(gateway) = &args.ssh {
+        return look(gateway, args);
+    }
     let sockets = match &args.name {
         Some(name) => vec![control::socket_path(&paths::runtime_dir()?, name)],
         None => control::sockets()?,
@@ -58,6 +94,32 @@ pub fn run(args: &Args) -> Outcome<u8> {
     silent.map_or(Ok(u8::from(!all_up)), Err)
 }
 
+/// Row 1: nothing of wayhome's at either end.
+fn look(gateway: &Address, args: &Args) -> Outcome<u8> {
+    let wanted = Wanted {
+        gateway: gateway.clone(),
+        port: args.stock.port,
+        identity: args.stock.identity.clone(),
+        target: args.stock.target.clone(),
+        expect: args.stock.expect.clone(),
+    };
+    let sight = runtime()?.block_on(probe::look(&wanted))?;
+    let text = if args.json { json(&[&sight])? } else { probe::table(&sight) };
+    report::print(text)
+        .map_err(|error| Failure::new("the status cannot be written").because(&error))?;
+    Ok(sight.verdict.code())
+}
+
+/// A fingerprint, with or without what `ssh-keygen -l` prints around it.
+fn fingerprint(text: &str) -> Result<String, String> {
+    let found = text.split_whitespace().find(|word| word.starts_with("SHA256:"));
+    found.map(str::to_owned).ok_or_else(|| {
+        "a fingerprint begins with `SHA256:`; `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` \
+         at home shows it"
+            .to_owned()
+    })
+}
+
 fn unanswered(socket: &Path, error: &std::io::Error) -> Failure {
     debug_assert_eq!(USAGE, 2, "`cannot tell` is exit code 2");
     Failure::usage(format!("the agent at `{}` does not answer", socket.display()))
@@ -66,7 +128,7 @@ fn unanswered(socket: &Path, error: &std::io::Error) -> Failure {
 }
 
 /// One agent is one object; several are an array only if a person runs several.
-fn json(snapshots: &[Snapshot]) -> Outcome<String> {
+fn json<T: Serialize>(snapshots: &[T]) -> Outcome<String> {
     let text = match snapshots {
         [one] => serde_json::to_string_pretty(one),
         many => serde_json::to_string_pretty(many),
@@ -179,7 +241,7 @@ fn paint(text: &str, colour: &str) -> String {
 }
 
 /// A span in its two largest units.
-fn span(millis: u64) -> String {
+pub fn span(millis: u64) -> String {
     let whole = Duration::from_secs(millis / 1000);
     if millis < 1000 {
         return format!("{:.1}s", millis as f64 / 1000.0);

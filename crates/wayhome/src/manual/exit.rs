@@ -20,11 +20,27 @@ const COMMANDS: &[(&str, Meaning)] = &[
     ),
     ("agent kick", ["the agent tries now", "tried, and failed", "there is no agent that answers"]),
     (
+        "agent check",
+        ["each gateway let us in", "one did not", "the request or the configuration is wrong"],
+    ),
+    (
+        "service status agent",
+        ["it runs, and all roads are up", "it does not run, or not all is up", "it cannot be told"],
+    ),
+    (
         "reload",
         [
             "the file's content runs now",
             "tried, and failed",
             "it is wrong, and the one before runs on",
+        ],
+    ),
+    (
+        "import",
+        [
+            "printed, or taken over",
+            "tried, and failed; after `--take-over` the old tunnel runs",
+            "not tried: it is no tunnel, or cannot be imported as it is",
         ],
     ),
     ("status", ["all is up", "something is not up", "it cannot be told"]),

@@ -305,13 +305,16 @@ impl Installation<'_> {
     }
 
     fn make_account(&mut self, file: &Path) -> Outcome {
+        let is_new = self.service.is_none();
         let output = systemd::run(std::process::Command::new("systemd-sysusers").arg(file))?;
         self.service = account::find(OWN_USER);
         if self.service.is_none() {
             let what = format!("the user `{OWN_USER}` could not be made");
             return Err(Failure::new(what).because(&systemd::said(&output)));
         }
-        report::note(format!("the agent runs as the user `{OWN_USER}`"));
+        if is_new {
+            report::note(format!("made the user `{OWN_USER}`, as which the agent runs"));
+        }
         Ok(())
     }
 
@@ -446,7 +449,12 @@ impl Installation<'_> {
             Some(false) => "reload",
             None => "start",
         };
-        self.systemd.ctl(&[verb, NAME]).map_err(|failure| {
+        let mut done = self.systemd.ctl(&[verb, NAME]);
+        if verb == "reload" && done.is_err() {
+            // What cannot be taken over in the run, such as another name.
+            done = self.systemd.ctl(&["restart", NAME]);
+        }
+        done.map_err(|failure| {
             let journal = if self.systemd.is_own { "journalctl --user" } else { "journalctl" };
             failure.hint(format!("see why: `{journal} -u {NAME}`"))
         })
@@ -455,7 +463,7 @@ impl Installation<'_> {
     /// The roads, once they are there; and what a person has to know.
     fn say_how_it_is(&self) -> Outcome {
         let manager = if self.systemd.is_own { "systemctl --user" } else { "systemctl" };
-        report::note(format!("`{NAME}` runs, and is started with the machine"));
+        report::note(format!("`{NAME}` runs"));
         if self.systemd.is_own {
             let name = account::me().map(|me| me.name).unwrap_or_default();
             if systemd::lingers(&name) {
@@ -465,6 +473,9 @@ impl Installation<'_> {
                     "it runs only while you are logged in: from your first login until your last logout\n  hint: so that it runs from boot on: `loginctl enable-linger {name}`"
                 ));
             }
+        }
+        if !self.systemd.is_own {
+            report::note("it is started with the machine");
         }
         let socket = self.socket()?;
         let runtime = runtime()?;

@@ -62,9 +62,7 @@ impl Systemd {
                 Failure::usage("the service manager does not answer").because(&said(&output))
             );
         }
-        let text = String::from_utf8_lossy(&output.stdout);
-        let pairs = text.lines().filter_map(|line| line.split_once('='));
-        Ok(Properties(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()))
+        Ok(Properties::parse(&String::from_utf8_lossy(&output.stdout)))
     }
 
     /// The command that runs a program as the unit would, and hands back what it writes.
@@ -104,6 +102,12 @@ impl Systemd {
 pub struct Properties(BTreeMap<String, String>);
 
 impl Properties {
+    /// Reads `systemctl show`'s lines.
+    pub fn parse(text: &str) -> Self {
+        let pairs = text.lines().filter_map(|line| line.split_once('='));
+        Self(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+    }
+
     /// A property; empty if it is not there.
     pub fn get(&self, name: &str) -> &str {
         self.0.get(name).map(String::as_str).unwrap_or_default()

@@ -99,6 +99,7 @@ fn plan(home: &Path, printed: &Printed, dry_run: bool) -> Result<(Plan, SshFolde
     plan.write(&folder, &known_file, &known_hosts)?;
     plan.write(&folder, &format!("{}.conf", printed.name), &config)?;
     let (place, mut theirs) = folder.person_config()?;
+    folder.check_free(printed, &config, &known_hosts, &theirs)?;
     let mut what = What::Unchanged;
     let ssh_folder = home.join(".ssh");
     let edit: Edit = Box::new(move |theirs| with_include(theirs, &ssh_folder));

@@ -7,6 +7,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use wayhome_core::name::Name;
+
 /// The longest alias and user name: what a DNS label has, which leaves room in socket paths.
 const MAX_WORD: usize = 63;
 /// The longest name that DNS has.
@@ -48,7 +50,8 @@ macro_rules! checked_text {
 }
 
 checked_text! {
-    /// What a person types after `ssh`, and what stands after `Host` and `ProxyJump`.
+    /// What a person types after `ssh`, and what stands after `Host` and `ProxyJump`. It can be no
+    /// host's own name: a text that a laptop installs would lead `ssh github.com` elsewhere.
     Alias, "an alias", check_alias
 }
 checked_text! {
@@ -98,19 +101,26 @@ pub(super) fn shortened(text: &str) -> String {
 }
 
 fn check_alias(text: &str) -> Result<(), &'static str> {
-    if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-        return Err("it must begin with a letter or a digit");
-    }
-    if !text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
-        return Err("it has only letters, digits, `.`, `_` and `-`");
-    }
     if text.len() > MAX_WORD {
         return Err("it has at most 63 characters");
     }
-    if text.eq_ignore_ascii_case("none") {
-        return Err("to ssh, `none` means that there is none");
+    if text.parse::<Name>().is_err() {
+        return Err(
+            "it has only `a-z`, `0-9` and `-`: with a dot it could be some host's own name",
+        );
     }
-    Ok(())
+    match text {
+        "none" => Err("to ssh, `none` means that there is none"),
+        "localhost" | "ip6-localhost" | "ip6-loopback" => Err("it is this machine's own name"),
+        text if is_number(text) => Err("ssh would take it for an address"),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a C library reads it as an address that is written as one number.
+fn is_number(text: &str) -> bool {
+    let digits = |text: &str, radix| !text.is_empty() && text.chars().all(|c| c.is_digit(radix));
+    digits(text, 10) || text.strip_prefix("0x").is_some_and(|text| digits(text, 16))
 }
 
 fn check_host(text: &str) -> Result<(), &'static str> {
@@ -166,7 +176,7 @@ mod tests {
 
     #[test]
     fn takes_what_people_have() {
-        for alias in ["alicloud-ecs-gateway", "gw1.example.org", "Home_2"] {
+        for alias in ["alicloud-ecs-gateway", "gw1", "2nd-home"] {
             alias.parse::<Alias>().unwrap();
         }
         for host in ["203.0.113.7", "2001:db8::1", "gw.example.org", "vm_1"] {
@@ -219,7 +229,25 @@ mod tests {
         for text in ["~/a\nb", "~/a\"b", "~/%d", "~/${HOME}", "~/a\\ b", "~fan/id", "none", "~/ "] {
             assert!(text.parse::<KeyPath>().is_err(), "path {text:?}");
         }
-        assert!("None".parse::<Alias>().is_err());
+    }
+
+    #[test]
+    fn no_alias_is_a_host_s_own_name() {
+        for text in [
+            "github.com",
+            "GitHub",
+            "203.0.113.7",
+            "2001:db8::1",
+            "3405803783",
+            "0xcb007107",
+            "localhost",
+            "ip6-localhost",
+            "none",
+            "home_2",
+            "a.",
+        ] {
+            assert!(text.parse::<Alias>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -81,6 +81,25 @@ fn a_home_s_key_listens_on_its_ports_alone() {
 }
 
 #[test]
+fn a_home_s_key_listens_on_loopback_also_where_others_need_not() {
+    needs_lab!();
+    for (openssh, pam) in variants() {
+        let gateway = Gateway::start_with(&openssh, pam, &["GatewayPorts yes"]);
+        let link = gateway.link(HOME_2222);
+        let mut hold = link.hold(&[2222]);
+        assert!(link.try_forward("127.0.0.1:2222:127.0.0.1:9").status.success());
+        let reply = hold.ask("look 2222");
+        assert!(reply.ends_with(" 127.0.0.1"), "{reply}");
+        // So it is the drop-in that keeps it there.
+        let link = gateway.link(AMY);
+        let mut hold = link.hold(&[2223]);
+        assert!(link.try_forward("127.0.0.1:2223:127.0.0.1:9").status.success());
+        let reply = hold.ask("look 2223");
+        assert!(reply.contains("0.0.0.0"), "the impairment took effect: {reply}");
+    }
+}
+
+#[test]
 fn neither_key_connects_anywhere_else() {
     needs_lab!();
     for (openssh, pam) in variants() {

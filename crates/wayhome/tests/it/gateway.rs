@@ -51,6 +51,11 @@ pub struct Gateway {
 
 impl Gateway {
     pub fn start(openssh: &OpenSsh, pam: bool) -> Gateway {
+        Self::start_with(openssh, pam, &[])
+    }
+
+    /// The same, with more lines for everybody in its configuration.
+    pub fn start_with(openssh: &OpenSsh, pam: bool, lines: &[&str]) -> Gateway {
         let machine = Machine::start("gateway").expect("a machine");
         machine.add_user(AMY, 3001, "/bin/sh").expect("amy");
         machine.add_user(BOB, 3002, "/bin/bash").expect("bob");
@@ -81,6 +86,9 @@ impl Gateway {
             builder = builder.authorize(SHARED, &line);
         }
         fs::write(machine.file("/run/drop-in.conf"), drop_in()).expect("a drop-in");
+        for line in lines {
+            builder = builder.line(line);
+        }
         let sshd = builder
             .line("Include /run/drop-in.conf")
             .line("PermitRootLogin prohibit-password")

@@ -15,7 +15,7 @@ use super::check::Check;
 use super::world::*;
 use crate::health::Cause;
 use crate::health::tests::every;
-use crate::link::{Action, ConnId, Event, Holder, Link, Plan, Sighting, Stage};
+use crate::link::{Action, ConnId, Event, Holder, Link, Plan, Reach, Sighting, Stage};
 use crate::service::ProofKind;
 use crate::time::Time;
 
@@ -38,7 +38,7 @@ fn told() -> impl Strategy<Value = Told> {
     prop_oneof![
         6 => (any::<prop::sample::Index>(), any::<u8>())
             .prop_map(|(which, how)| Told::Answer { which, how }),
-        3 => (0u32..12, 0usize..SERVICES + 2, 0u8..16, any::<u8>())
+        3 => (0u32..12, 0usize..SERVICES + 2, 0u8..17, any::<u8>())
             .prop_map(|(conn, service, what, how)| Told::Anything { conn, service, what, how }),
         1 => any::<u8>().prop_map(Told::Replanned),
         2 => Just(Told::Time),
@@ -86,6 +86,14 @@ fn sighting(how: u8) -> Sighting {
     }
 }
 
+fn reach(how: u8) -> Reach {
+    match how % 8 {
+        0 | 1 => Reach::Everybody,
+        2 | 3 => Reach::Unseen,
+        _ => Reach::Loopback,
+    }
+}
+
 /// An answer to this action, if it has one.
 fn answer(action: &Action, how: u8) -> Option<Event> {
     Some(match action {
@@ -100,6 +108,7 @@ fn answer(action: &Action, how: u8) -> Option<Event> {
         Action::Ping(id, sequence) => Event::Pong(*id, *sequence),
         Action::Inspect(id) => Event::Inspected { conn: *id, moving: how < 80 },
         Action::Forward(id, service) => Event::Forwarded(*id, *service, how < 128),
+        Action::Survey(id, service) => Event::Surveyed(*id, *service, reach(how)),
         Action::Look(id, service) => Event::Looked(*id, *service, holder(how)),
         Action::Release(id, service, _) => {
             Event::Released(*id, *service, if how < 128 { Ok(()) } else { Err("no".into()) })
@@ -124,6 +133,7 @@ fn anything(id: ConnId, service: usize, what: u8, how: u8) -> Event {
         9 => Action::Prove(id, service),
         13 => Action::Withdraw(id, service),
         14 => return Event::Deaf(id),
+        15 => Action::Survey(id, service),
         10 => return Event::NetworkChanged(vec![id]),
         11 => return Event::Explained(id, cause(how)),
         12 => return Event::Reached(id, Stage::Greeted),
@@ -221,6 +231,8 @@ enum Fault {
     Moving(bool),
     Mute(bool),
     Forbidden(bool),
+    Exposing(bool),
+    Unseen(bool),
     Release(bool),
     Port(usize, u8),
     Target(usize, u8),
@@ -241,11 +253,13 @@ fn fault() -> impl Strategy<Value = Fault> {
         any::<bool>().prop_map(Fault::Moving),
         any::<bool>().prop_map(Fault::Mute),
         any::<bool>().prop_map(Fault::Forbidden),
+        any::<bool>().prop_map(Fault::Exposing),
+        any::<bool>().prop_map(Fault::Unseen),
         any::<bool>().prop_map(Fault::Release),
         (0..SERVICES, any::<u8>()).prop_map(|(service, how)| Fault::Port(service, how)),
         (0..SERVICES, any::<u8>()).prop_map(|(service, how)| Fault::Target(service, how)),
         any::<u8>().prop_map(Fault::Replanned),
-        (0u32..12, 0usize..SERVICES + 2, 0u8..16, any::<u8>())
+        (0u32..12, 0usize..SERVICES + 2, 0u8..17, any::<u8>())
             .prop_map(|(conn, service, what, how)| Fault::Lie { conn, service, what, how }),
     ]
 }
@@ -271,6 +285,8 @@ fn befall(world: &mut World, fault: &Fault) {
         Fault::Moving(moving) => world.moving = moving,
         Fault::Mute(mute) => world.mute = mute,
         Fault::Forbidden(forbidden) => world.forbidden = forbidden,
+        Fault::Exposing(exposing) => world.exposing = exposing,
+        Fault::Unseen(unseen) => world.unseen = unseen,
         Fault::Release(works) => {
             world.release = if works { Ok(()) } else { Err("no".into()) };
         }
@@ -288,7 +304,7 @@ fn befall(world: &mut World, fault: &Fault) {
         Fault::Target(service, how) => world.targets[service] = sighting(how),
         Fault::Replanned(how) => world.tell(replanned(how)),
         // A lie about the very request that is out is the gateway's own affair.
-        Fault::Lie { conn, what: 6..=9 | 13, .. } if world.serves(ConnId(conn)) => {}
+        Fault::Lie { conn, what: 6..=9 | 13 | 15, .. } if world.serves(ConnId(conn)) => {}
         Fault::Lie { conn, service, what, how } => {
             world.tell(anything(ConnId(conn), service, what, how));
         }
@@ -302,6 +318,8 @@ fn all_well(world: &mut World) {
     world.moving = false;
     world.mute = false;
     world.forbidden = false;
+    world.exposing = false;
+    world.unseen = false;
     world.release = Ok(());
     for service in 0..SERVICES {
         world.targets[service] = shows('h');

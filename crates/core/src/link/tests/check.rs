@@ -1,12 +1,13 @@
 //! What must hold after every single step, whoever drives the link.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::host_key::HostKey;
 use crate::link::takeover::SECOND_SILENCE;
-use crate::link::{Action, ConnId, Event, Holder, Link, Note, Session, Sighting};
+use crate::link::{Action, ConnId, Event, Holder, Link, Note, Reach, Session, Sighting};
+use crate::service::Bind;
 use crate::status::{LinkState, LinkStatus, ServiceState};
 use crate::time::Time;
 
@@ -23,6 +24,7 @@ const WRITTEN: u32 = 50;
 #[derive(Clone, Debug, PartialEq)]
 enum Request {
     Forward(usize),
+    Survey(usize),
     Look(usize),
     Release(usize),
     Prove(usize),
@@ -44,6 +46,10 @@ pub struct Check {
     proven: BTreeMap<usize, bool>,
     /// The ports that the connection which serves was granted, and whose they are.
     granted: BTreeMap<u16, usize>,
+    /// The services whose ports are open to everybody, and were not to be.
+    exposed: BTreeSet<usize>,
+    /// The services whose ports were looked at since they were granted.
+    surveyed: BTreeSet<usize>,
     /// The port that was asked for last.
     asked_for: Option<u16>,
     stopping: Option<Time>,
@@ -75,15 +81,27 @@ impl Check {
         match event {
             Event::Ended(id, _) => {
                 self.open.remove(id);
-                self.serving.take_if(|serving| serving == id);
+                if self.serving.take_if(|serving| serving == id).is_some() {
+                    self.exposed.clear();
+                }
             }
             Event::Forwarded(id, service, granted)
                 if self.answered(*id, &Request::Forward(*service)) && *granted =>
             {
                 self.granted.extend(self.asked_for.map(|port| (port, *service)));
+                self.surveyed.remove(service);
             }
             Event::Withdrawn(id, service) if self.answered(*id, &Request::Withdraw(*service)) => {
                 self.granted.retain(|_, owner| owner != service);
+                self.exposed.remove(service);
+            }
+            Event::Surveyed(id, service, reach)
+                if self.answered(*id, &Request::Survey(*service)) =>
+            {
+                self.surveyed.insert(*service);
+                if *reach == Reach::Everybody {
+                    self.exposed.insert(*service);
+                }
             }
             Event::Looked(id, service, holder) if self.answered(*id, &Request::Look(*service)) => {
                 let beat_now = match holder {
@@ -159,7 +177,9 @@ impl Check {
             }
             Action::Close(id) => {
                 assert!(self.open.remove(id).is_some(), "{id} is closed twice");
-                self.serving.take_if(|serving| serving == id);
+                if self.serving.take_if(|serving| serving == id).is_some() {
+                    self.exposed.clear();
+                }
             }
             Action::Hold(id) | Action::Ping(id, _) | Action::Inspect(id) => {
                 assert!(self.open.contains_key(id), "{action:?} over a closed connection");
@@ -171,6 +191,7 @@ impl Check {
                 assert!(owner.is_none_or(|owner| owner == service), "{port} is {owner:?}'s still");
                 self.asked_for = Some(port);
             }
+            Action::Survey(id, service) => self.request(*id, Request::Survey(*service)),
             Action::Withdraw(id, service) => self.request(*id, Request::Withdraw(*service)),
             Action::Look(id, service) => self.request(*id, Request::Look(*service)),
             Action::Release(id, service, session) => {
@@ -205,6 +226,8 @@ impl Check {
                 self.proven.clear();
                 self.silent.clear();
                 self.granted.clear();
+                self.exposed.clear();
+                self.surveyed.clear();
             }
             Action::Knock | Action::Report(_) => {}
             Action::Stopped => {
@@ -216,6 +239,12 @@ impl Check {
 
     fn request(&mut self, id: ConnId, request: Request) {
         assert_eq!(self.serving, Some(id), "{request:?} over a connection that does not serve");
+        let gives_back = matches!(request, Request::Withdraw(_));
+        assert!(
+            gives_back || self.exposed.is_empty(),
+            "{request:?} before {:?} is given back",
+            self.exposed
+        );
         let Some(out) = self.open.get_mut(&id) else { panic!("{request:?} over a closed {id}") };
         assert_eq!(*out, None, "{request:?} beside another one");
         *out = Some(request);
@@ -247,6 +276,12 @@ impl Check {
         for (service, number) in status.services.iter().zip(numbers) {
             let proven = self.serving.is_some() && self.proven.get(number) == Some(&true);
             assert!(service.state != ServiceState::Up || proven, "up without a proof: {service:?}");
+            let may_be_wide = service.service.bind != Bind::Loopback;
+            let narrow = self.surveyed.contains(number) && !self.exposed.contains(number);
+            assert!(
+                service.state != ServiceState::Up || narrow || may_be_wide,
+                "up and exposed: {service:?}"
+            );
             let has_cause = matches!(
                 service.state,
                 ServiceState::Unproven | ServiceState::Blocked | ServiceState::Halted

@@ -75,7 +75,7 @@ impl Dice {
 /// Lets a fault begin, last and end. Gives how long the road may take to be back.
 fn befall(world: &mut World, fault: Fault, dice: &mut Dice) -> Duration {
     // A login, and for each service forward, look, release, forward and a proof of four round trips.
-    let work = world.login_takes + world.rtt * 28 + ms(100);
+    let work = world.login_takes + world.rtt * 30 + ms(100);
     // For two minutes the knocks are eager.
     let knock = |lasted: Duration| if lasted < secs(110) { ms(250) } else { ms(1_000) };
     match fault {

@@ -11,8 +11,8 @@ use crate::status::LinkState;
 fn the_first_connection_goes_from_a_knock_to_a_proof() {
     let mut home = World::new(1);
     let took = home.until(secs(2), World::is_all_up);
-    // A knock, the login, the hold, the forward, the proof.
-    assert_eq!(took, ms(20) + ms(150) + ms(20) + ms(20) + ms(80));
+    // A knock, the login, the hold, the forward, the look at it, the proof.
+    assert_eq!(took, ms(20) + ms(150) + ms(20) + ms(20) + ms(20) + ms(80));
     assert_eq!(home.count(is_knock), 1);
     assert_eq!(home.count(is_dial), 1);
     let own = home.own_session();

@@ -25,3 +25,11 @@ pub fn is_release(action: &Action) -> bool {
 pub fn is_look(action: &Action) -> bool {
     matches!(action, Action::Look(..))
 }
+
+pub fn is_survey(action: &Action) -> bool {
+    matches!(action, Action::Survey(..))
+}
+
+pub fn is_withdrawal(action: &Action) -> bool {
+    matches!(action, Action::Withdraw(..))
+}

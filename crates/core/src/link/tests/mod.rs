@@ -5,6 +5,7 @@ mod anything;
 mod check;
 mod day;
 mod ending;
+mod exposed;
 mod finding;
 mod holding;
 mod likeness;

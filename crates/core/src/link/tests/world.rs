@@ -13,7 +13,9 @@ use super::check::Check;
 pub use super::likeness::*;
 use crate::health::{Cause, Detail};
 use crate::host_key::HostKey;
-use crate::link::{Action, ConnId, Event, Holder, Link, Note, Plan, Session, Sighting, Stage};
+use crate::link::{
+    Action, ConnId, Event, Holder, Link, Note, Plan, Reach, Session, Sighting, Stage,
+};
 use crate::service::Service;
 use crate::status::{LinkState, LinkStatus, ServiceState};
 use crate::time::Time;
@@ -104,6 +106,10 @@ pub struct World {
     pub pongs: bool,
     pub moving: bool,
     pub forbidden: bool,
+    /// sshd opens ports to everybody, whatever is asked for.
+    pub exposing: bool,
+    /// No login may see by whom a port can be reached.
+    pub unseen: bool,
     /// What sshd says of that.
     pub explained: Option<Cause>,
     pub release: Result<(), Detail>,
@@ -186,6 +192,8 @@ impl World {
             pongs: true,
             moving: false,
             forbidden: false,
+            exposing: false,
+            unseen: false,
             explained: None,
             release: Ok(()),
             ports: core::iter::repeat_n(Port::Free, count).collect(),

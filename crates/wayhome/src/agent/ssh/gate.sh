@@ -14,6 +14,7 @@
 # A file /etc/ssh/sshd_config.d/wayhome.conf (then `sshd -t`, and reload sshd):
 #   Match User wayhome
 #     AllowTcpForwarding yes
+#     GatewayPorts no
 #     AllowStreamLocalForwarding no
 #     PasswordAuthentication no
 #     KbdInteractiveAuthentication no

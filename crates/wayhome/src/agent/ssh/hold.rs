@@ -13,9 +13,9 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use wayhome_core::health::Detail;
-use wayhome_core::link::{Event, Holder, Session};
+use wayhome_core::link::{Event, Holder, Reach, Session};
 
 use super::diagnose::NoHold;
 use super::mux::{Mux, MuxError, Opened};
@@ -30,12 +30,14 @@ const MOST_NOISE: usize = 1000;
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// What the agent asks of the hold.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Request {
     /// A heartbeat.
     Ping(u64),
     /// Who holds this service's port?
     Look(usize, u16),
+    /// By whom can this port, which is ours, be reached?
+    Survey(u16, oneshot::Sender<Reach>),
     /// End this session, if it holds this service's port.
     Release(usize, u16, Session),
 }
@@ -119,6 +121,18 @@ async fn last_words(last: String, complaints: StdUnixStream) -> String {
 }
 
 impl Held {
+    /// Looks once who holds a port; the answer's words, as they stand at the head of `hold.sh`.
+    pub async fn look(&mut self, port: u16) -> Result<String, Detail> {
+        let failed = |error: &io::Error| Detail::new(&error.to_string());
+        let request = text(&Request::Look(0, port));
+        self.writer.write_all(request.as_bytes()).await.map_err(|e| failed(&e))?;
+        let answer = self.reader.next().await.map_err(|e| failed(&e))?.unwrap_or_default();
+        match answer.strip_prefix(request.trim_end()) {
+            Some(words) => Ok(words.trim_start().to_owned()),
+            None => Err(Detail::new(&format!("it answered `{answer}`"))),
+        }
+    }
+
     /// Serves requests until one side ends; gives the reason, if it was not ours.
     pub async fn serve(
         mut self,
@@ -135,6 +149,14 @@ impl Held {
                         let Some(request) = waiting.pop_front() else {
                             return Some(Detail::new("it answered what was not asked"));
                         };
+                        if let Request::Survey(port, asker) = request {
+                            let Some(reach) = surveyed(port, &text) else {
+                                return Some(Detail::new(&format!("it answered `{text}`")));
+                            };
+                            // Whoever asked has a deadline, and may be gone.
+                            let _ = asker.send(reach);
+                            continue;
+                        }
                         match parse(&request, &text, &boot) {
                             Some(answer) => {
                                 // The link ends before its hold does.
@@ -161,7 +183,7 @@ impl Held {
 fn text(request: &Request) -> String {
     match request {
         Request::Ping(sequence) => format!("ping {sequence}\n"),
-        Request::Look(_, port) => format!("look {port}\n"),
+        Request::Look(_, port) | Request::Survey(port, _) => format!("look {port}\n"),
         Request::Release(_, port, session) => {
             format!("release {port} {} {}\n", session.pid, session.start)
         }
@@ -181,6 +203,8 @@ fn parse(request: &Request, text: &str, boot: &str) -> Option<Answer> {
             }
             _ => None,
         },
+        // Its answer goes to whoever asked.
+        Request::Survey(..) => None,
         Request::Release(service, port, _) => match words.as_slice() {
             ["release", for_port, verdict, rest @ ..] if *for_port == port.to_string() => {
                 let result = match *verdict {
@@ -194,7 +218,8 @@ fn parse(request: &Request, text: &str, boot: &str) -> Option<Answer> {
     }
 }
 
-fn holder(words: &[&str], boot: &str) -> Holder {
+/// Reads who holds a port.
+pub fn holder(words: &[&str], boot: &str) -> Holder {
     let unknown = || Holder::Unknown(Detail::new(&words.join(" ")));
     match words {
         ["free"] => Holder::Free,
@@ -219,6 +244,21 @@ fn holder(words: &[&str], boot: &str) -> Holder {
         },
         _ => unknown(),
     }
+}
+
+/// By whom a port of ours can be reached, from the addresses at the end of the answer to a look.
+/// `None` if it is no answer to that. A listener on `127.0.0.1` and one on all addresses exclude each
+/// other, so that `::` beside the first is another's.
+fn surveyed(port: u16, text: &str) -> Option<Reach> {
+    let verdict = text.strip_prefix(&format!("look {port} "))?;
+    let kinds: Vec<&str> = verdict.rsplit(' ').next()?.split(',').collect();
+    let on = |at: &str| kinds.contains(&at);
+    Some(match (on("127.0.0.1"), on("0.0.0.0"), on("::")) {
+        (_, true, _) | (false, _, true) => Reach::Everybody,
+        (true, ..) => Reach::Loopback,
+        _ if on("::1") => Reach::Loopback,
+        _ => Reach::Unseen,
+    })
 }
 
 fn session(pid: &str, start: &str, boot: &str) -> Option<Session> {
@@ -306,6 +346,27 @@ mod tests {
         assert!(matches!(looked("look 2222 sshd x y"), Some(Holder::Unknown(_))));
         assert_eq!(looked("look 2223 free"), None, "another port's answer");
         assert_eq!(looked("pong 2222"), None);
+    }
+
+    #[test]
+    fn reads_by_whom_a_port_can_be_reached() {
+        for (text, reach) in [
+            ("look 2222 self 127.0.0.1,::1", Reach::Loopback),
+            ("look 2222 self 127.0.0.1", Reach::Loopback),
+            ("look 2222 self ::1", Reach::Loopback),
+            ("look 2222 unknown ambiguous 127.0.0.1,::1,other", Reach::Loopback),
+            ("look 2222 self 127.0.0.1,::", Reach::Loopback),
+            ("look 2222 self 0.0.0.0,::", Reach::Everybody),
+            ("look 2222 self ::,0.0.0.0", Reach::Everybody),
+            ("look 2222 self ::", Reach::Everybody),
+            ("look 2222 sshd 7 9 only - 0.0.0.0", Reach::Everybody),
+            ("look 2222 foreign 1001 0.0.0.0,::1", Reach::Everybody),
+            ("look 2222 unknown no-proc", Reach::Unseen),
+            ("look 2222 free", Reach::Unseen),
+        ] {
+            assert_eq!(surveyed(2222, text), Some(reach), "{text}");
+        }
+        assert_eq!(surveyed(2222, "look 2223 self 127.0.0.1"), None, "another port's answer");
     }
 
     #[test]

@@ -79,13 +79,29 @@ fn supervised(version: Option<Version>) -> impl Iterator<Item = &'static str> {
 ///
 /// The host key is checked against the pin, and nothing else: never asked for, never learned.
 pub fn ssh(gateway: &Gateway, known_hosts: &Path) -> Command {
+    let mut command = unpinned(gateway);
+    command.arg("-o").arg(file_option("UserKnownHostsFile", known_hosts));
+    for option in ["GlobalKnownHostsFile=/dev/null", "UpdateHostKeys=no", "KnownHostsCommand=none"]
+    {
+        command.arg("-o").arg(option);
+    }
+    command
+}
+
+/// The same, with the host keys that the person's own ssh knows, in place of a pin.
+pub fn ssh_of_person(gateway: &Gateway) -> Command {
+    let mut command = unpinned(gateway);
+    command.args(["-o", "UpdateHostKeys=no"]);
+    command
+}
+
+fn unpinned(gateway: &Gateway) -> Command {
     let mut command = supervise::command("ssh");
     // What ssh says is read by `diagnose`, which knows it in one language.
     command.env("LC_ALL", "C");
     for option in supervised(Version::of_ssh()) {
         command.arg("-o").arg(option);
     }
-    command.arg("-o").arg(file_option("UserKnownHostsFile", known_hosts));
     if let Some(identity) = &gateway.identity {
         // Not `-i`, which looks for the file before it makes anything of `%%`.
         command.arg("-o").arg(file_option("IdentityFile", identity));
@@ -158,11 +174,16 @@ impl Master {
         options: &[String],
     ) -> Result<Self, Cause> {
         let mut command = ssh(gateway, &gateway.known_hosts);
-        command.args(["-N", "-T", "-M", "-S"]).arg(literal(&socket));
-        command.args(["-o", "StrictHostKeyChecking=yes"]);
         for option in options {
             command.arg("-o").arg(option);
         }
+        Self::spawn(command, gateway, socket)
+    }
+
+    /// Runs a command that [`ssh`] or [`ssh_of_person`] made, as a master.
+    pub fn spawn(mut command: Command, gateway: &Gateway, socket: PathBuf) -> Result<Self, Cause> {
+        command.args(["-N", "-T", "-M", "-S"]).arg(literal(&socket));
+        command.args(["-o", "StrictHostKeyChecking=yes"]);
         destination(&mut command, gateway);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| diagnose::not_started(&error))?;

@@ -39,7 +39,7 @@ const DIRECT: Duration = Duration::from_secs(2);
 const HELD: Duration = Duration::from_millis(300);
 
 /// The types that sshd may have, in the order in which they are asked for. One is enough.
-const TYPES: [&str; 3] = ["ed25519", "ecdsa", "rsa"];
+pub const TYPES: [&str; 3] = ["ed25519", "ecdsa", "rsa"];
 
 /// The keys that each service's target showed when it was read directly.
 #[derive(Debug, Default)]
@@ -152,11 +152,41 @@ async fn scan_target(host: &str, port: u16, kind: &str) -> io::Result<Output> {
 
 /// Reads a host key through a service's port at the gateway.
 async fn scan_through(socket: &Path, door: (&str, u16), kind: &str) -> Sighting {
-    match timeout(DEADLINE, try_scan(socket, door, kind)).await {
-        Ok(Ok(sighting)) => sighting,
-        Ok(Err(ProofError::Refused)) => Sighting::Refused,
-        Ok(Err(ProofError::Failed(why))) => Sighting::Wrong(why),
-        Err(_) => Sighting::Silent,
+    match scan_at(socket, door.0, door.1, kind).await {
+        Scanned::Key { key, fingerprint } => Sighting::HostKey { key, fingerprint },
+        Scanned::NotOpened | Scanned::Closed => Sighting::Refused,
+        Scanned::Wrong(why) => Sighting::Wrong(why),
+        Scanned::Silent => Sighting::Silent,
+    }
+}
+
+/// What came of reading a host key at an address of the gateway's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scanned {
+    /// A key, and its fingerprint.
+    Key {
+        /// The key.
+        key: HostKey,
+        /// Its fingerprint.
+        fingerprint: String,
+    },
+    /// The gateway opened no connection: nothing listens there, or this login may not.
+    NotOpened,
+    /// The connection was closed before anything was said.
+    Closed,
+    /// Something answered that is no key of this type.
+    Wrong(Detail),
+    /// Nothing was said in time.
+    Silent,
+}
+
+/// Reads a host key of some type (`ed25519`, `ecdsa`, `rsa`) at an address of the gateway's.
+pub async fn scan_at(socket: &Path, host: &str, port: u16, kind: &str) -> Scanned {
+    match timeout(DEADLINE, try_scan(socket, host, port, kind)).await {
+        Ok(Ok(scanned)) => scanned,
+        Ok(Err(ProofError::Refused)) => Scanned::NotOpened,
+        Ok(Err(ProofError::Failed(why))) => Scanned::Wrong(why),
+        Err(_) => Scanned::Silent,
     }
 }
 
@@ -181,23 +211,21 @@ impl From<MuxError> for ProofError {
     }
 }
 
-async fn try_scan(socket: &Path, door: (&str, u16), kind: &str) -> Result<Sighting, ProofError> {
+async fn try_scan(socket: &Path, host: &str, port: u16, kind: &str) -> Result<Scanned, ProofError> {
     let (scan, stream) = start_scan(kind).await?;
     let stream = stream.into_std()?;
-    let _opened = Mux::connect(socket).await?.stream(door.0, door.1, stream.as_fd()).await?;
+    let _opened = Mux::connect(socket).await?.stream(host, port, stream.as_fd()).await?;
     drop(stream);
     let output = supervise::collect(scan, DEADLINE).await?;
     if let Some(key) = keys_in(&output).into_iter().next() {
         let fingerprint = fingerprint(&key).await;
-        return Ok(Sighting::HostKey { key, fingerprint });
+        return Ok(Scanned::Key { key, fingerprint });
     }
     let said = String::from_utf8_lossy(&output.stderr);
     if said.contains("SSH-2.0") || String::from_utf8_lossy(&output.stdout).contains("SSH-2.0") {
-        return Ok(Sighting::Wrong(Detail::new(
-            "an SSH server without a key of the expected type",
-        )));
+        return Ok(Scanned::Wrong(Detail::new("an SSH server without a key of the expected type")));
     }
-    Ok(Sighting::Refused)
+    Ok(Scanned::Closed)
 }
 
 /// Speaks to a service that is no SSH server.
@@ -250,6 +278,11 @@ async fn greet(stream: &mut UnixStream, hello: &[u8]) -> io::Result<Vec<u8>> {
     let read = stream.read(&mut answer).await?;
     answer.truncate(read);
     Ok(answer)
+}
+
+/// Whether a port at the gateway takes a connection.
+pub async fn opens(socket: &Path, door: (&str, u16)) -> bool {
+    open_stream(socket, door).await.is_ok()
 }
 
 /// A stream from here to an address and port at the gateway.
@@ -307,7 +340,8 @@ fn keys_in(output: &Output) -> Vec<HostKey> {
     lines.map(|known| known.key).collect()
 }
 
-fn scan_type(algorithm: &str) -> &'static str {
+/// What `ssh-keyscan` calls the type of a key.
+pub fn scan_type(algorithm: &str) -> &'static str {
     match algorithm {
         "ssh-rsa" => "rsa",
         text if text.contains("ecdsa") => "ecdsa",

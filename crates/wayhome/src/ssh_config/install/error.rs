@@ -39,6 +39,17 @@ pub enum InstallError {
         /// What there is.
         installed: Vec<String>,
     },
+    /// An alias of the text means something else here already.
+    AliasTaken {
+        /// The alias.
+        alias: String,
+        /// The file that knows it.
+        file: String,
+        /// Its lines, counted from 1.
+        lines: Vec<usize>,
+    },
+    /// The person's known hosts cannot be searched.
+    KnownHosts(String),
     /// The roads cannot be written down.
     Roads(RoadsError),
     /// The system refused.
@@ -102,6 +113,17 @@ impl fmt::Display for InstallError {
             Self::NotInstalled { name, installed } => {
                 write!(f, "`{name}` is not installed here, but: `{}`", installed.join("`, `"))
             }
+            Self::AliasTaken { alias, file, lines } => {
+                let lines: Vec<String> = lines.iter().map(usize::to_string).collect();
+                write!(
+                    f,
+                    "`{alias}` means something else here already (`{file}`, line {}), and this \
+                     text would take it over: rename or remove that, or print the text with \
+                     another name (`--alias`, `--gateway-alias`)",
+                    lines.join(", ")
+                )
+            }
+            Self::KnownHosts(why) => f.write_str(why),
             Self::Roads(error) => error.fmt(f),
             Self::ConfigMade(path) => write!(
                 f,

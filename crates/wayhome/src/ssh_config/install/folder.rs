@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::FlockOperation;
 
 use super::{InstallError, Warning};
+use crate::agent::ssh::known;
 use crate::ssh_config::include::{block_about, lines_about};
 use crate::ssh_config::parse::Printed;
 use crate::ssh_config::render::keys_of;
@@ -137,6 +138,42 @@ impl SshFolder {
             .collect();
         names.sort();
         Ok(names)
+    }
+
+    /// Refuses a text that takes over what means something else here. What an earlier text of the
+    /// same home brought is its own.
+    pub(super) fn check_free(
+        &self,
+        printed: &Printed,
+        config: &str,
+        known_hosts: &str,
+        theirs: &[u8],
+    ) -> Result<(), InstallError> {
+        let before = self.read(&self.ours(&format!("{}.conf", printed.name)))?.unwrap_or_default();
+        let is_new = |alias: &Alias| lines_about(&before, alias).is_empty();
+        for warning in self.aliases_elsewhere(printed, config, known_hosts, theirs)? {
+            if let Warning::AliasElsewhere { alias, file, lines } = warning
+                && alias.parse().is_ok_and(|alias| is_new(&alias))
+            {
+                return Err(InstallError::AliasTaken { alias, file, lines });
+            }
+        }
+        let Printed { roads, .. } = printed;
+        let homes = roads.home_aliases().map_err(InstallError::Roads)?;
+        let homes = homes.iter().zip(roads.homes.iter().map(|home| &home.host_keys));
+        let gateways = roads.gateways.iter().map(|gateway| (&gateway.alias, &gateway.host_keys));
+        let file = self.path.join("known_hosts");
+        for (alias, keys) in homes.chain(gateways).filter(|(alias, _)| is_new(alias)) {
+            let known = known::find(&file, alias.as_str())
+                .map_err(|why| InstallError::KnownHosts(why.to_string()))?;
+            let others = known.iter().filter(|known| !keys.contains(&known.key));
+            let lines: Vec<usize> = others.map(|known| known.line).collect();
+            if !lines.is_empty() {
+                let (alias, file) = (alias.to_string(), "~/.ssh/known_hosts".to_owned());
+                return Err(InstallError::AliasTaken { alias, file, lines });
+            }
+        }
+        Ok(())
     }
 
     /// Which other files have blocks of their own for what is installed.

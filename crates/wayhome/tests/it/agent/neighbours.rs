@@ -123,23 +123,26 @@ fn a_program_that_is_no_sshd_holds_the_port() {
     assert_eq!(seats.holder(PORT), holder);
 }
 
+/// A tunnel made by hand, as this home's agent would log in; it holds port 2222.
+fn hand_made(seats: &Seats, login: Login) -> Running {
+    let home = seats.lab.home();
+    let known = format!("{GATEWAY} {}", seats.gateway_key());
+    home.sh(&format!("mkdir -p ~/.ssh; echo '{known}' > ~/.ssh/known_hosts")).unwrap();
+    let mut tunnel = home.command(seats.openssh.ssh());
+    tunnel.args(["-N", "-i", "/tmp/key", "-R", "127.0.0.1:2222:localhost:22"]);
+    tunnel.args(["-o", "BatchMode=yes", &format!("{}@{GATEWAY}", login.user())]);
+    let tunnel = Running(tunnel.spawn().unwrap());
+    assert_eventually!(!seats.holder(PORT).is_empty(), within = SOON);
+    tunnel
+}
+
 #[test]
 fn the_old_hand_made_tunnel_of_this_same_home() {
     needs_lab!();
     for login in Login::HOLDING {
         let seats = Seats::start(login);
         let home = seats.lab.home();
-        let known = format!("{GATEWAY} {}", seats.gateway_key());
-        home.sh(&format!("mkdir -p ~/.ssh; echo '{known}' > ~/.ssh/known_hosts")).unwrap();
-        let mut tunnel = home.command(seats.openssh.ssh());
-        tunnel.args(["-N", "-i", "/tmp/key", "-R", "127.0.0.1:2222:localhost:22"]);
-        let tunnel = Running(
-            tunnel
-                .args(["-o", "BatchMode=yes", &format!("{}@{GATEWAY}", login.user())])
-                .spawn()
-                .unwrap(),
-        );
-        assert_eventually!(!seats.holder(PORT).is_empty(), within = SOON);
+        let tunnel = hand_made(&seats, login);
         let holder = seats.holder(PORT);
         let agent = seats.agent();
         agent.until_service(0, ServiceState::Blocked);
@@ -152,6 +155,24 @@ fn the_old_hand_made_tunnel_of_this_same_home() {
         assert_eq!(code, 0, "{error}");
         agent.until_up();
     }
+}
+
+/// A plain user's agent cannot see which of two sessions holds the port, and ends its own old one.
+#[test]
+fn an_old_session_that_did_not_hold_the_port_is_ended_in_vain() {
+    needs_lab!();
+    let seats = Seats::start(Login::Plain);
+    let _tunnel = hand_made(&seats, Login::Plain);
+    let holder = seats.holder(PORT);
+    let agent = seats.agent();
+    agent.until_service(0, ServiceState::Blocked);
+    let (_, ssh) = agent.pids();
+    agent.machine.sh(&format!("kill -STOP {}", ssh[0])).unwrap();
+    let said = || agent.log().contains("the old session at the gateway could not be ended");
+    assert_eventually!(said(), within = SOON, "{}", agent.log());
+    let blocked = || agent.cause(0) == Some("another-tunnel-of-this-home");
+    assert_eventually!(blocked(), within = SOON, "{}", agent.log());
+    assert_eq!(seats.holder(PORT), holder, "the tunnel lives");
 }
 
 #[test]

@@ -5,8 +5,10 @@ use std::process::Stdio;
 
 use wayhome_core::status::{LinkState, ServiceState};
 use wayhome_lab::net::GATEWAY;
+use wayhome_lab::sshd::Builder;
 use wayhome_lab::{OpenSsh, Sshd, assert_eventually, needs_lab};
 
+use crate::gateway::variants;
 use crate::seats::{Agent, Login, PORT, SOON, Seats, output, wayhome};
 
 #[test]
@@ -231,6 +233,58 @@ while True: held.append(s.accept())";
     let (code, table, _) = output(&mut wayhome(agent.machine, &["status"]));
     assert_eq!(code, 1);
     assert!(table.contains("GatewayPorts clientspecified"), "the remedy: {table}");
+}
+
+/// sshd grants a port on loopback, and opens it to everybody.
+#[test]
+fn a_gateway_that_opens_ports_to_everybody_gets_none() {
+    needs_lab!();
+    let all = [Login::Root, Login::Plain, Login::Gated, Login::Bare];
+    for (openssh, _) in variants().into_iter().filter(|(_, pam)| !pam) {
+        for login in all {
+            let wide = |gateway: Builder| gateway.line("GatewayPorts yes");
+            let seats = Seats::with(login, 1, &openssh, wide);
+            let agent = seats.agent();
+            let halted = || agent.link().state == LinkState::Halted;
+            assert_eventually!(halted(), within = SOON, "{login:?}: {}", agent.log());
+            let cause = agent.link().cause.map(|finding| finding.cause.kind());
+            assert_eq!(cause, Some("exposed"), "{login:?}: {}", agent.log());
+            let given_back = || seats.holder(PORT).is_empty();
+            assert_eventually!(given_back(), within = SOON, "{login:?}: {}", seats.holder(PORT));
+            let (code, table, _) = output(&mut wayhome(agent.machine, &["status"]));
+            assert_eq!(code, 1);
+            assert!(table.contains("GatewayPorts no"), "the remedy: {table}");
+            let log = agent.log();
+            assert!(log.contains("ERROR") && log.contains("to everybody"), "{log}");
+            assert!(!log.contains("is up: proven"), "{login:?}: {log}");
+        }
+    }
+}
+
+#[test]
+fn a_gateway_that_was_mended_gets_its_port_at_the_next_login() {
+    needs_lab!();
+    let system = OpenSsh::system().unwrap();
+    let seats =
+        Seats::with(Login::Root, 1, &system, |gateway| gateway.line("Include /tmp/ports.conf"));
+    // The file is not there yet.
+    let agent = seats.agent();
+    agent.until_up();
+    drop(agent);
+    seats.stop_gateway();
+    let file = seats.lab.gateway().file("/tmp/ports.conf");
+    fs::write(&file, "GatewayPorts yes\n").unwrap();
+    seats.start_gateway();
+    let agent = seats.agent();
+    let halted = || agent.link().state == LinkState::Halted;
+    assert_eventually!(halted(), within = SOON, "{}", agent.log());
+    fs::write(&file, "GatewayPorts no\n").unwrap();
+    seats.stop_gateway();
+    seats.start_gateway();
+    let (code, ..) = output(&mut wayhome(agent.machine, &["agent", "kick"]));
+    assert_eq!(code, 0);
+    agent.until_up();
+    assert!(!seats.holder(PORT).contains("0.0.0.0:2222"), "{}", seats.holder(PORT));
 }
 
 /// A ProxyCommand through which everything takes 250 ms, each way.

@@ -1,50 +1,54 @@
 //! Causes at home: its ssh, its disk, and the targets.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
-use wayhome_core::status::LinkState;
+use wayhome_core::status::{LinkState, ServiceState};
 use wayhome_lab::net::GATEWAY;
-use wayhome_lab::{Machine, assert_eventually, needs_lab};
+use wayhome_lab::{Machine, OpenSsh, assert_eventually, needs_lab};
 
 use super::{Stage, redial, until_halted, until_link, until_service, versions};
-use crate::seats::{Running, SOON, output, wayhome};
+use crate::seats::{Agent, Running, SOON, output, wayhome};
 
-/// A folder with the programs that the agent runs, which can be taken away one by one.
-fn programs(stage: &Stage, home: &Machine) -> String {
-    let openssh = &stage.openssh;
-    home.sh("mkdir -p /run/only").unwrap();
-    for program in [openssh.ssh(), openssh.ssh_keygen(), openssh.ssh_keyscan()] {
-        home.sh(&format!("ln -s {} /run/only/", program.display())).unwrap();
+/// Puts a file in the place of each ssh of a machine, which it sees alone; `None` takes it away again.
+fn ssh_is(home: &Machine, openssh: &OpenSsh, what: Option<&str>) {
+    let mut places = vec![openssh.ssh().display().to_string()];
+    if places[0] != "/usr/bin/ssh" {
+        places.push("/usr/bin/ssh".to_owned());
     }
-    home.sh("ln -s /bin/date /bin/sh /run/only/").unwrap();
-    "/run/only".to_owned()
+    for place in places {
+        match what {
+            Some(what) => home.sh(&format!("mount --bind {what} {place}")).unwrap(),
+            None => home.sh(&format!("umount {place}")).unwrap(),
+        };
+    }
 }
 
 #[test]
 fn an_ssh_that_is_missing_too_old_or_has_a_bad_configuration() {
     needs_lab!();
     for openssh in versions() {
-        let mut stage = Stage::of(&openssh);
-        stage.path = programs(&stage, stage.seats.lab.home());
+        let stage = Stage::of(&openssh);
         let home = stage.seats.lab.home();
         let sshd = stage.open(|builder| builder);
         let agent = stage.agent(&sshd);
         agent.until_up();
-        home.sh("mv /run/only/ssh /run/only/ssh.away").unwrap();
+        ssh_is(home, &openssh, Some("/dev/null"));
         redial(&agent);
         until_halted(&agent, "ssh-missing");
+        ssh_is(home, &openssh, None);
 
-        // One that does not know an option of ours: here one that no ssh has.
-        let old =
-            format!("#!/bin/sh\nexec {} -o OfALaterSsh=yes \"$@\"\n", openssh.ssh().display());
-        fs::write(home.file("/run/only/ssh"), old).unwrap();
-        fs::set_permissions(home.file("/run/only/ssh"), fs::Permissions::from_mode(0o755)).unwrap();
+        // One that does not know an option: here one that no ssh knows.
+        let real = openssh.ssh().display();
+        home.sh(&format!("cp {real} /run/ssh")).unwrap();
+        let old = "#!/bin/sh\nexec /run/ssh -o OfALaterSsh=yes \"$@\"\n";
+        fs::write(home.file("/run/old"), old).unwrap();
+        home.sh("chmod 755 /run/old").unwrap();
+        ssh_is(home, &openssh, Some("/run/old"));
         kick(home);
         until_halted(&agent, "ssh-too-old");
-        home.sh("mv /run/only/ssh.away /run/only/ssh; mkdir -p ~/.ssh; echo 'Port many' > ~/.ssh/config")
-            .unwrap();
-        home.sh("echo 'Colour blue' > ~/.ssh/config").unwrap();
+        ssh_is(home, &openssh, None);
+
+        home.sh("mkdir -p ~/.ssh; echo 'Colour blue' > ~/.ssh/config").unwrap();
         kick(home);
         until_halted(&agent, "ssh-misconfigured");
         let text = agent.link().cause.unwrap().text;
@@ -61,7 +65,7 @@ fn kick(home: &Machine) {
 }
 
 #[test]
-fn a_disk_that_is_full_and_a_folder_that_is_gone() {
+fn a_disk_that_is_full_and_one_that_may_only_be_read() {
     needs_lab!();
     for openssh in versions() {
         let stage = Stage::of(&openssh);
@@ -73,19 +77,20 @@ fn a_disk_that_is_full_and_a_folder_that_is_gone() {
         let sshd = stage.open(|builder| builder);
         let agent = stage.agent(&sshd);
         agent.until_up();
-        home.sh("n=0; while : > /run/wayhome/full$n; do n=$((n+1)); done 2>/dev/null || true")
-            .unwrap();
+        home.sh("n=0; while touch /run/wayhome/full$n 2>/dev/null; do n=$((n+1)); done").unwrap();
         let (_, error) = refused(home, "touch /run/wayhome/more");
         assert!(error.contains("No space left on device"), "it is full: {error}");
         redial(&agent);
         until_link(&agent, "disk-full");
-        assert_eq!(agent.link().state, LinkState::Down, "nobody has to be waited for");
+        assert_ne!(agent.link().state, LinkState::Halted, "nobody has to be waited for");
         home.sh("rm /run/wayhome/full*").unwrap();
         agent.until_up();
 
-        home.sh("rm -r /run/wayhome/ssh-*").unwrap();
+        home.sh("mount -o remount,ro /run/wayhome").unwrap();
         redial(&agent);
         until_link(&agent, "control-socket-failed");
+        home.sh("mount -o remount,rw /run/wayhome").unwrap();
+        agent.until_up();
     }
 }
 
@@ -95,56 +100,53 @@ fn refused(home: &Machine, script: &str) -> (i32, String) {
     (code, error)
 }
 
+/// What listens at home: one that takes a connection and says nothing, and one that says too much.
+const TARGETS: &str = "import socket, threading
+mute = socket.create_server(('127.0.0.1', 7001)); wrong = socket.create_server(('127.0.0.1', 7002))
+def talk():
+    while True: c = wrong.accept()[0]; c.recv(64); c.sendall(b'hello'); c.close()
+threading.Thread(target=talk, daemon=True).start(); open('/tmp/ready', 'w'); kept = []
+while True: kept.append(mute.accept())";
+
 #[test]
 fn targets_that_refuse_are_silent_are_something_else_or_another_host() {
     needs_lab!();
     for openssh in versions() {
         let stage = Stage::of(&openssh);
         let (home, gateway) = (stage.seats.lab.home(), stage.seats.lab.gateway());
-        let serve = "import socket,time
-mute = socket.create_server(('127.0.0.1', 7001)); open('/tmp/ready', 'w')
-while True: kept = [mute.accept()] + (kept if 'kept' in dir() else [])";
         let mut python = home.command("python3");
-        let _mute = Running(python.args(["-c", serve]).spawn().unwrap());
-        let web = "cd /run/only 2>/dev/null || cd /tmp; exec python3 -m http.server --bind 127.0.0.1 7002";
-        let mut server = home.command("sh");
-        let quiet = server.args(["-c", web]).stderr(std::process::Stdio::null());
-        let _web = Running(quiet.stdout(std::process::Stdio::null()).spawn().unwrap());
+        let _targets = Running(python.args(["-c", TARGETS]).spawn().unwrap());
         assert_eventually!(home.file("/tmp/ready").exists(), within = SOON);
-        let listens = || home.sh("ss -Hltn 'sport = :7002'").unwrap().contains("7002");
-        assert_eventually!(listens(), within = SOON);
-        // At the gateway somebody leads what goes to one of the ports to another host.
+        // At the gateway, somebody leads what goes to one of the ports to another host.
         gateway
             .sh("nft add table ip scene\n\
                  nft add chain ip scene out '{ type nat hook output priority -100; }'\n\
                  nft add rule ip scene out ip daddr 127.0.0.1 tcp dport 2404 redirect to :22")
             .unwrap();
         let sshd = stage.open(|builder| builder);
-        let address = format!("root@{GATEWAY}:{}", sshd.port());
-        let forwards = [
-            ["-R", "2401:localhost:9"],
-            ["-R", "2402:localhost:7001"],
-            ["-R", "2403:localhost:7002"],
-            ["-R", "2404:localhost:22"],
-            ["-R", "2405:localhost:22"],
+        let services = [
+            ("refuses", 9, 2401, "http"),
+            ("mute", 7001, 2402, "http"),
+            ("wrong", 7002, 2403, "http"),
+            ("elsewhere", 22, 2404, "ssh"),
+            ("ssh", 22, 2405, "ssh"),
         ];
-        let agent = stage.agent_at(&address, &forwards.concat());
-        // What is not port 22 has to ask for a proof of its own; `ssh` is asked of all here.
-        let _ = &agent;
-        until_service(&agent, 0, "target-refused");
-        until_service(&agent, 3, "taken-by-another-host");
-        agent.until_service(4, wayhome_core::status::ServiceState::Up);
-        let http = format!(
-            "[[gateway]]\naddress = \"ssh://root@{GATEWAY}:{}\"\nidentity = \"key\"\n\
-             [[service]]\nname = \"mute\"\ntarget = \"localhost:7001\"\nport = 2402\nproof = \"http\"\n\
-             [[service]]\nname = \"web\"\ntarget = \"localhost:7002\"\nport = 2403\nproof = \"tls\"\n",
+        let services = services.map(|(name, target, port, proof)| {
+            format!(
+                "[[service]]\nname = \"{name}\"\ntarget = \"localhost:{target}\"\n\
+                 port = {port}\nproof = \"{proof}\"\n"
+            )
+        });
+        let gateway = format!(
+            "[[gateway]]\naddress = \"ssh://root@{GATEWAY}:{}\"\nidentity = \"key\"\n",
             sshd.port()
         );
-        drop(agent);
-        fs::write(home.file("/tmp/agent.toml"), http).unwrap();
-        let arguments = ["--config", "/tmp/agent.toml", "--name", "home-ubuntu"];
-        let agent = crate::seats::Agent::run(home, &arguments);
-        until_service(&agent, 0, "target-silent");
-        until_service(&agent, 1, "target-unproven");
+        fs::write(home.file("/tmp/agent.toml"), gateway + &services.concat()).unwrap();
+        let agent = Agent::run(home, &["--config", "/tmp/agent.toml"]);
+        until_service(&agent, 0, "target-refused");
+        until_service(&agent, 1, "target-silent");
+        until_service(&agent, 2, "target-unproven");
+        until_service(&agent, 3, "taken-by-another-host");
+        agent.until_service(4, ServiceState::Up);
     }
 }

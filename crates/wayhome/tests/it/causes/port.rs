@@ -1,8 +1,6 @@
 //! Ports that somebody holds: a program, another account, another tunnel of this home, a live session
 //! behind which something else answers, another home; and our own old session, which is ended.
 
-use std::process::Stdio;
-
 use wayhome_core::status::ServiceState;
 use wayhome_lab::net::GATEWAY;
 use wayhome_lab::{Sshd, assert_eventually, needs_lab};
@@ -36,11 +34,11 @@ fn each_holder_of_a_port_has_its_name() {
         let _program = Running(gateway.command("python3").args(["-c", listen]).spawn().unwrap());
         let bob = gateway.user("bob").unwrap();
         let _bobs = Sshd::builder(&openssh).port(2302).start(&bob).unwrap();
-        // 2303: a tunnel that was made by hand. 2304: one more, to no sshd.
-        let web = "cd /tmp; exec python3 -m http.server --bind 127.0.0.1 7002";
-        let mut server = home.command("sh");
-        let quiet = server.args(["-c", web]).stderr(Stdio::null()).stdout(Stdio::null());
-        let _web = Running(quiet.spawn().unwrap());
+        // 2303: a tunnel that was made by hand. 2304: another one, to what greets and is no sshd.
+        let greet = "import socket
+s = socket.create_server(('127.0.0.1', 7002))
+while True: c = s.accept()[0]; c.sendall(b'hello'); c.close()";
+        let _greets = Running(home.command("python3").args(["-c", greet]).spawn().unwrap());
         let mut tunnel = home.command(openssh.ssh());
         tunnel.args(["-F", "none", "-N", "-i", "/tmp/key", "-l", "root"]);
         tunnel.args([

@@ -86,17 +86,19 @@ fn gateways_that_are_down_cost_the_live_one_nothing() {
     .collect();
     let services = "[[service]]\nname = \"ssh\"\ntarget = \"localhost:22\"\nport = 2222\n\
                     [[service]]\nname = \"echo\"\ntarget = \"localhost:7000\"\nport = 7000\nproof = \"hold\"\n";
-    fs::write(home.file("/tmp/agent.toml"), format!("heartbeat = 1\n{gateways}{services}"))
-        .unwrap();
-    let echo = "import socket
-s = socket.create_server(('127.0.0.1', 7000)); kept = []
-import threading
+    fs::write(
+        home.file("/tmp/agent.toml"),
+        format!("name = \"home-ubuntu\"\nheartbeat = 1\n{gateways}{services}"),
+    )
+    .unwrap();
+    let echo = "import socket, threading
+s = socket.create_server(('127.0.0.1', 7000))
 def talk(c):
     while d := c.recv(64): c.sendall(d)
 while True: threading.Thread(target=talk, args=(s.accept()[0],), daemon=True).start()";
     let _echo = Running(home.command("python3").args(["-c", echo]).spawn().unwrap());
 
-    let agent = Agent::run(home, &["--config", "/tmp/agent.toml", "--name", "home-ubuntu"]);
+    let agent = Agent::run(home, &["--config", "/tmp/agent.toml"]);
     let live =
         || agent.link().services.iter().all(|s| s.state == wayhome_core::status::ServiceState::Up);
     assert_eventually!(live(), within = SOON, "{}", agent.log());

@@ -91,7 +91,7 @@ fn rule(machine: &Machine, hook: &str, rule: &str) {
         .sh(&format!(
             "nft add table inet scene\n\
              nft add chain inet scene in '{{ type filter hook {hook} priority -10; }}'\n\
-             nft add rule inet scene in {rule}"
+             nft add rule inet scene in '{rule}'"
         ))
         .unwrap();
 }

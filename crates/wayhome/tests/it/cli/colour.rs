@@ -1,14 +1,20 @@
 //! Colours: who may have them, for each of the two streams by itself.
 
+use std::fs::File;
+
+use rustix::fs::{FlockOperation, flock};
+
 use super::output::up;
 use super::sandbox::{Sandbox, text};
 
-/// `status` writes to both streams there: one agent answers, and one is dead.
-fn half_dead() -> Sandbox {
+/// `status` writes to both streams there: one agent answers, and one has its lock and does not.
+fn half_dead() -> (Sandbox, File) {
     let sandbox = Sandbox::new();
     drop(std::os::unix::net::UnixListener::bind(sandbox.path("run/agent-a.sock")).unwrap());
+    let lock = File::create(sandbox.path("state/agent-a.lock")).unwrap();
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
     sandbox.answer("home-ubuntu", &up());
-    sandbox
+    (sandbox, lock)
 }
 
 fn is_coloured(text: &str) -> bool {
@@ -17,7 +23,7 @@ fn is_coloured(text: &str) -> bool {
 
 #[test]
 fn what_the_environment_and_the_flag_say_of_pipes() {
-    let sandbox = half_dead();
+    let (sandbox, _lock) = half_dead();
     for (environment, flags, coloured) in [
         ("", "--color=auto", false),
         ("CLICOLOR=1", "--color=auto", false),
@@ -53,7 +59,7 @@ fn at_a_terminal(sandbox: &Sandbox, redirection: &str, environment: (&str, &str)
 
 #[test]
 fn each_stream_is_asked_by_itself() {
-    let sandbox = half_dead();
+    let (sandbox, _lock) = half_dead();
     let none = ("LC_ALL", "C.UTF-8");
     let file = || std::fs::read_to_string(sandbox.path("file")).unwrap();
     let shown = at_a_terminal(&sandbox, "2> file", none);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use wayhome::command::ssh_config as command;
 use wayhome::ssh_config::install::{Change, Done, InstallError, Warning, What, install, remove};
-use wayhome::ssh_config::{MAX_TEXT, Roads, parse, render};
+use wayhome::ssh_config::{MAX_TEXT, Printed, Roads, parse, render};
 use wayhome_lab::{Machine, needs_lab};
 
 use super::{KEY_A, KEY_B, gateway, home, printed, roads, write_by};
@@ -226,34 +226,56 @@ fn two_homes_stand_side_by_side() {
 }
 
 #[test]
-fn warns_of_what_else_means_the_alias() {
-    let laptop = Laptop::with_config("Host ecs other\n  User root\n\nHost home-ubuntu\n");
-    let elsewhere = |alias: &str, file: &str, lines: &[usize]| Warning::AliasElsewhere {
-        alias: alias.into(),
-        file: file.into(),
-        lines: lines.into(),
+fn refuses_what_means_something_else_here() {
+    let refused = |laptop: &Laptop, printed: &Printed| {
+        let before = laptop.files();
+        let error = install(laptop.home(), printed, false).unwrap_err();
+        assert_eq!(laptop.files(), before, "nothing is written");
+        match error {
+            InstallError::AliasTaken { alias, file, lines } => (alias, file, lines),
+            other => panic!("{other}"),
+        }
     };
-    let expected =
-        [elsewhere("home-ubuntu", "~/.ssh/config", &[5]), elsewhere("ecs", "~/.ssh/config", &[2])];
-    // The lines are those of the file as it is afterwards, with the `Include` above them.
-    assert_eq!(laptop.install("home-ubuntu").warnings, expected);
-    assert_eq!(laptop.install("home-ubuntu").warnings, expected);
+    let taken = |alias: &str, file: &str, lines: &[usize]| {
+        (alias.to_owned(), file.to_owned(), lines.to_vec())
+    };
+    let laptop = Laptop::with_config("Host ecs other\n  User root\n\nHost Home-Ubuntu\n");
+    let both = refused(&laptop, &printed("home-ubuntu"));
+    assert_eq!(both, taken("home-ubuntu", "~/.ssh/config", &[4]));
+    fs::write(laptop.path(".ssh/config"), "Host ecs other\n").unwrap();
+    let gateway_s = refused(&laptop, &printed("home-ubuntu"));
+    assert_eq!(gateway_s, taken("ecs", "~/.ssh/config", &[1]));
 
+    // A host that ssh knows, hashed or not; the same key would be the same machine.
+    let laptop = Laptop::with_config("");
+    let known = laptop.path(".ssh/known_hosts");
+    fs::write(&known, format!("example.org {KEY_A}\nhome-ubuntu-2 {KEY_A}\n")).unwrap();
+    let by_keys = taken("home-ubuntu-2", "~/.ssh/known_hosts", &[2]);
+    assert_eq!(refused(&laptop, &printed("home-ubuntu")), by_keys);
+    let hashed = std::process::Command::new("ssh-keygen").arg("-Hf").arg(&known).output();
+    assert!(hashed.unwrap().status.success());
+    fs::remove_file(laptop.path(".ssh/known_hosts.old")).unwrap();
+    assert_eq!(refused(&laptop, &printed("home-ubuntu")), by_keys);
+    fs::write(&known, format!("home-ubuntu {KEY_B}\n")).unwrap();
+    laptop.install("home-ubuntu");
+
+    // What this home brought before is its own, also if the person has it now as well.
+    fs::write(laptop.path(".ssh/config"), format!("{INCLUDE}Host ecs\n")).unwrap();
+    let (alias, file) = ("ecs".to_owned(), "~/.ssh/config".to_owned());
+    let warning = Warning::AliasElsewhere { alias, file, lines: vec![2] };
+    assert_eq!(laptop.install("home-ubuntu").warnings, [warning]);
+
+    // Another home's are not.
+    let mut other = roads("barn");
+    other.homes[1] = home("home-ubuntu-2", 2224, KEY_B);
+    fs::write(laptop.path(".ssh/config"), INCLUDE).unwrap();
+    let file = "~/.ssh/wayhome/home-ubuntu.conf";
+    let other = refused(&laptop, &parse(&render(&other).unwrap()).unwrap());
+    assert_eq!((other.0.as_str(), other.1.as_str()), ("home-ubuntu-2", file));
     let mut other = roads("barn");
     other.gateways = vec![gateway("ecs", "203.0.113.10", KEY_B)];
-    other.homes[1] = home("home-ubuntu-2", 2224, KEY_B);
-    let done = install(laptop.home(), &parse(&render(&other).unwrap()).unwrap(), false).unwrap();
-    let in_ours: Vec<_> = done
-        .warnings
-        .iter()
-        .filter_map(|warning| match warning {
-            Warning::AliasElsewhere { alias, file, .. } if file.ends_with(".conf") => {
-                Some(&**alias)
-            }
-            _ => None,
-        })
-        .collect();
-    assert_eq!(in_ours, ["home-ubuntu-2", "ecs"], "another key of the gateway is another gateway");
+    let other = refused(&laptop, &parse(&render(&other).unwrap()).unwrap());
+    assert_eq!((other.0.as_str(), other.1.as_str()), ("ecs", file), "another key of the gateway");
 }
 
 #[test]
@@ -395,6 +417,9 @@ fn the_command_says_what_it_did_and_what_is_next() {
         "wrote `~/.ssh/wayhome/home-ubuntu.known_hosts`\n\
          wrote `~/.ssh/wayhome/home-ubuntu.conf`\n\
          added one `Include` line to the top of `~/.ssh/config`\n\
+         `home-ubuntu` leads to port 2222 at `ecs`, as `fan`\n\
+         `home-ubuntu-2` leads to port 2223 at `ecs`, as `fan`\n\
+         `ecs` leads to 203.0.113.10, port 22, as `way`\n\
          now try: `ssh home-ubuntu`\n"
     );
     let file = laptop.path("text");

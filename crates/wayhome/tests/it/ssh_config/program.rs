@@ -55,8 +55,9 @@ fn writes_and_removes_under_a_home_of_its_own() {
 
     let dry = [&write[..], &["--dry-run"]].concat();
     let (code, out, said) = on_a_laptop(home, &dry, &text);
-    assert_eq!((code, out.as_str()), (0, ""), "{said}");
-    assert!(said.contains("would write `~/.ssh/wayhome/home-ubuntu.conf`:"), "{said}");
+    assert_eq!((code, said.as_str()), (0, ""), "{out}");
+    assert!(out.contains("would write `~/.ssh/wayhome/home-ubuntu.conf`:"), "{out}");
+    assert!(out.contains("`ecs` leads to 203.0.113.10, port 22, as `way`"), "{out}");
     assert!(!file("").exists(), "a dry run writes nothing");
 
     let (code, out, said) = on_a_laptop(home, &write, &text);
@@ -66,6 +67,9 @@ fn writes_and_removes_under_a_home_of_its_own() {
         "wrote `~/.ssh/wayhome/home-ubuntu.known_hosts`\n\
          wrote `~/.ssh/wayhome/home-ubuntu.conf`\n\
          added one `Include` line to the top of `~/.ssh/config`\n\
+         `home-ubuntu` leads to port 2222 at `ecs`, as `fan`\n\
+         `home-ubuntu-2` leads to port 2223 at `ecs`, as `fan`\n\
+         `ecs` leads to 203.0.113.10, port 22, as `way`\n\
          now try: `ssh home-ubuntu`\n"
     );
     let config = fs::read_to_string(file("config")).unwrap();
@@ -92,6 +96,34 @@ fn writes_and_removes_under_a_home_of_its_own() {
     let (code, _, said) = on_a_laptop(home, &write, "Host *\n  ProxyCommand id\n");
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("standard input is not a text that"), "{said}");
+}
+
+#[test]
+fn a_text_cannot_take_over_the_name_of_a_host() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let text = render(&roads("home-ubuntu")).unwrap();
+    let forged = text.replace("Host ecs\n", "Host github.com\n");
+    let forged = forged.replace("ProxyJump ecs\n", "ProxyJump github.com\n");
+    assert_ne!(forged, text);
+    let (code, _, said) = on_a_laptop(home, &["ssh-config", "--write", "-"], &forged);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("`github.com` is not an alias"), "{said}");
+    assert!(!home.join(".ssh").exists(), "nothing is written");
+    let (code, _, said) = on_a_laptop(home, &["ssh-config", "--write", "-"], &text);
+    assert_eq!(code, 0, "{said}");
+    // As ssh reads it: what is installed is about the names that were told, and no other.
+    let meaning = |name: &str| {
+        let file = home.join(".ssh/wayhome/home-ubuntu.conf");
+        let mut ssh = Command::new("ssh");
+        let (code, said, error) = output(ssh.arg("-F").arg(file).args(["-G", name]));
+        assert_eq!(code, 0, "{error}");
+        said
+    };
+    assert!(meaning("ecs").contains("hostname 203.0.113.10\n"));
+    let github = meaning("github.com");
+    assert!(github.contains("hostname github.com\n"), "{github}");
+    assert!(!github.contains(".ssh/wayhome/") && !github.contains("gateway.pem"), "{github}");
 }
 
 #[test]

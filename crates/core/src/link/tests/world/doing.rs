@@ -55,6 +55,7 @@ impl World {
             Action::Hold(id)
             | Action::Ping(id, _)
             | Action::Forward(id, _)
+            | Action::Survey(id, _)
             | Action::Look(id, _)
             | Action::Withdraw(id, _)
             | Action::Release(id, ..) => self.later(self.rtt, Todo::Over(id, action)),
@@ -152,6 +153,14 @@ impl World {
                     self.tell(Event::Explained(id, why));
                 }
                 Event::Forwarded(id, service, granted)
+            }
+            Action::Survey(_, service) => {
+                let reach = match (self.unseen, self.exposing) {
+                    (true, _) => Reach::Unseen,
+                    (false, true) => Reach::Everybody,
+                    (false, false) => Reach::Loopback,
+                };
+                Event::Surveyed(id, service, reach)
             }
             Action::Withdraw(_, service) => {
                 let Some(slot) = self.slot(service) else { return };

@@ -127,7 +127,8 @@ const SCENES: &[Scene] = &[
     (Reached::KeyAccepted, &["unix_listener: cannot bind to path /run/wayhome/ssh-x/1.lv8YysspA6vBbORk: No such file or directory"], "control-socket-failed"),
     (Reached::KeyAccepted, &["unix_listener: cannot bind to path /run/wayhome/ssh-x/1.O8i9IO4AB3trq95o: Read-only file system"], "control-socket-failed"),
     (Reached::KeyAccepted, &["unix_listener: path \"/run/user/1000/a/long/one\" too long for Unix domain socket"], "control-socket-failed"),
-    (Reached::Nothing, &["command-line: line 0: Bad configuration option: nosuchoption"], "ssh-too-old"),
+    // 7.5, at our options.
+    (Reached::Nothing, &["command-line: line 0: Bad configuration option: remotecommand"], "ssh-too-old"),
     (Reached::Nothing, &["command-line line 0: unsupported option \"accept-new\"."], "ssh-too-old"),
     (Reached::Nothing, &["unknown option -- ~", "usage: ssh [-46AaCfGgKkMNnqsTtVvXxYy] [-B bind_interface]"], "ssh-too-old"),
     (Reached::Nothing, &[
