@@ -10,6 +10,8 @@ use rustix::fs::FlockOperation;
 
 use super::{InstallError, Warning};
 use crate::agent::ssh::known;
+use crate::command::agent::runtime;
+use crate::error::Failure;
 use crate::ssh_config::include::{block_about, lines_about};
 use crate::ssh_config::parse::Printed;
 use crate::ssh_config::render::keys_of;
@@ -163,9 +165,10 @@ impl SshFolder {
         let homes = homes.iter().zip(roads.homes.iter().map(|home| &home.host_keys));
         let gateways = roads.gateways.iter().map(|gateway| (&gateway.alias, &gateway.host_keys));
         let file = self.path.join("known_hosts");
+        let failed = |why: Failure| InstallError::KnownHosts(why.to_string());
+        let runtime = runtime().map_err(failed)?;
         for (alias, keys) in homes.chain(gateways).filter(|(alias, _)| is_new(alias)) {
-            let known = known::find(&file, alias.as_str())
-                .map_err(|why| InstallError::KnownHosts(why.to_string()))?;
+            let known = runtime.block_on(known::find(&file, alias.as_str())).map_err(failed)?;
             let others = known.iter().filter(|known| !keys.contains(&known.key));
             let lines: Vec<usize> = others.map(|known| known.line).collect();
             if !lines.is_empty() {
