@@ -109,10 +109,14 @@ impl Config {
             }
             services.push(service);
         }
+        let absolute = |path: PathBuf| {
+            let path = paths::absolute(&path)?;
+            paths::for_ssh(&path).map(|()| path)
+        };
         if let Some(identity) = &arguments.identity {
+            absolute(identity.clone())?;
             identity::check(identity)?;
         }
-        let absolute = |path: PathBuf| paths::absolute(&path);
         Ok(Self {
             name: arguments.name.map_or_else(default_name, Ok)?,
             heartbeat: HEARTBEAT,
@@ -141,5 +145,6 @@ fn default_name() -> Outcome<Name> {
 
 /// Where pins are kept unless the configuration says otherwise.
 fn default_known_hosts() -> Outcome<PathBuf> {
-    Ok(paths::state_dir()?.join("known_hosts"))
+    let file = paths::state_dir()?.join("known_hosts");
+    paths::for_ssh(&file).map(|()| file)
 }

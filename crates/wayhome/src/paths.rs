@@ -4,6 +4,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
@@ -72,6 +73,30 @@ pub fn absolute(path: &Path) -> Outcome<PathBuf> {
             .because(&error)
             .hint("go to a folder that exists, or name the file from `/` on")
     })
+}
+
+/// Whether a path can be given to ssh as it is. In its options a quote ends the path, a backslash
+/// means one thing in one version and another in the next, and `${NAME}` is expanded with no way to
+/// say it literally; `%` can be, and is.
+pub fn for_ssh(path: &Path) -> Outcome {
+    let bytes = path.as_os_str().as_bytes();
+    let word = if bytes.contains(&b'"') {
+        "a quotation mark"
+    } else if bytes.contains(&b'\\') {
+        "a backslash"
+    } else if bytes.windows(2).any(|two| two == b"${") {
+        "`${`"
+    } else if bytes.iter().any(u8::is_ascii_control) {
+        "a control character"
+    } else {
+        return Ok(());
+    };
+    let shown = path.display().to_string();
+    Err(Failure::usage(format!(
+        "ssh cannot be given the path `{}`: it has {word} in it",
+        shown.escape_debug()
+    ))
+    .hint("rename the file or the folder, or name another one"))
 }
 
 /// Makes a folder that only its owner can open. One that exists is left as it is, since it may serve
@@ -172,6 +197,17 @@ mod tests {
 
     fn set_mode(path: &Path, mode: u32) {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn ssh_is_given_no_path_that_it_would_read_otherwise() {
+        for path in ["/a b/k", "/d/50%/k", "/%d/$HOME/k", "/é/'k'", "/d/$"] {
+            for_ssh(Path::new(path)).unwrap();
+        }
+        for path in ["/a\"b", "/a\\", "/${HOME}/k", "/a\nb", "/a\0b"] {
+            let said = for_ssh(Path::new(path)).unwrap_err().to_string();
+            assert!(said.contains(" in it\n  hint: ") && !said.contains('\0'), "{said}");
+        }
     }
 
     #[test]

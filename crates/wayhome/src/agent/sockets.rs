@@ -34,9 +34,9 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Makes it: below the runtime folder, or in `/tmp` where that is too deep.
+    /// Makes it: below the runtime folder, or in `/tmp` where that is too deep, or not for ssh.
     pub fn make(runtime: &Path) -> Outcome<Self> {
-        let deep = runtime.as_os_str().len() > LONGEST;
+        let deep = runtime.as_os_str().len() > LONGEST || paths::for_ssh(runtime).is_err();
         let parent = if deep { Path::new("/tmp") } else { runtime };
         if !deep {
             clear(parent);

@@ -202,12 +202,15 @@ impl Source<'_> {
 
     /// A path as the file has it: `~/` is the home folder, and a relative one is meant from the file.
     fn file(&self, text: &Spanned<String>) -> Outcome<PathBuf> {
-        if text.get_ref().is_empty() || text.get_ref().contains(['\n', '"']) {
+        if text.get_ref().is_empty() {
             let hint = "name the file from `/` or `~/` on, or seen from the configuration's folder";
             return Err(self.wrong(&text.span(), "this is no path of a file", hint));
         }
         let path = paths::expand(text.get_ref())?;
-        paths::absolute(&self.path.parent().map_or_else(|| path.clone(), |dir| dir.join(&path)))
+        let dir = self.path.parent();
+        let file = paths::absolute(&dir.map_or_else(|| path.clone(), |dir| dir.join(&path)))?;
+        paths::for_ssh(&file).map_err(|failure| failure.at(&self.place(&text.span())))?;
+        Ok(file)
     }
 
     fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
@@ -313,6 +316,9 @@ proof = "hold"
                 "given twice",
             ),
             ("\"keys/id_ed25519\"", "\"\"", 6, "no path"),
+            ("\"keys/id_ed25519\"", "'keys/${HOME}/k'", 6, "it has `${` in it"),
+            ("\"keys/id_ed25519\"", "\"keys\\u0000k\"", 6, "a control character"),
+            ("\"/var/lib/wayhome/pins\"", "'/pins\\'", 7, "a backslash"),
             ("port = 2222", "port = 2222\nbind = \"x y\"", 13, ""),
             ("\"localhost:22\"", "\"/run/x.sock\"\nproof = \"ssh\"", 12, "Unix socket"),
         ] {

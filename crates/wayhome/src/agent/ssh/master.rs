@@ -1,5 +1,7 @@
 //! One `ssh` process: how it is run, when it has logged in, and why it ended.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -101,7 +103,9 @@ fn unpinned(gateway: &Gateway) -> Command {
         command.arg("-o").arg(option);
     }
     if let Some(identity) = &gateway.identity {
-        command.arg("-i").arg(identity).args(["-o", "IdentitiesOnly=yes"]);
+        // Not `-i`, which looks for the file before it makes anything of `%%`.
+        command.arg("-o").arg(file_option("IdentityFile", identity));
+        command.args(["-o", "IdentitiesOnly=yes"]);
     }
     command
 }
@@ -118,9 +122,19 @@ pub fn destination(command: &mut Command, gateway: &Gateway) {
     command.arg("--").arg(&address.host);
 }
 
-/// A file's name within an option: quoted, with ssh's `%` tokens made harmless.
-fn file_option(key: &str, path: &Path) -> String {
-    format!("{key}=\"{}\"", path.display().to_string().replace('%', "%%"))
+/// A file's name within an option: quoted, and literal.
+fn file_option(key: &str, path: &Path) -> OsString {
+    let mut option = OsString::from(key);
+    option.push("=\"");
+    option.push(literal(path));
+    option.push("\"");
+    option
+}
+
+/// A path with ssh's `%` tokens made harmless. What cannot be made so, `paths::for_ssh` has refused.
+fn literal(path: &Path) -> OsString {
+    let doubled = |byte: &u8| std::iter::repeat_n(*byte, if *byte == b'%' { 2 } else { 1 });
+    OsString::from_vec(path.as_os_str().as_bytes().iter().flat_map(doubled).collect())
 }
 
 /// How far a login has come.
@@ -168,7 +182,7 @@ impl Master {
 
     /// Runs a command that [`ssh`] or [`ssh_of_person`] made, as a master.
     pub fn spawn(mut command: Command, gateway: &Gateway, socket: PathBuf) -> Result<Self, Cause> {
-        command.args(["-N", "-T", "-M", "-S"]).arg(&socket);
+        command.args(["-N", "-T", "-M", "-S"]).arg(literal(&socket));
         command.args(["-o", "StrictHostKeyChecking=yes"]);
         destination(&mut command, gateway);
         command.stdout(Stdio::null()).stderr(Stdio::piped());

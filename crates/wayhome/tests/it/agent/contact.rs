@@ -329,3 +329,22 @@ fn a_gateway_that_floods_is_not_listened_to_for_ever() {
     assert!(agent.log().contains("did not show its host key"), "{}", agent.log());
     assert!(!agent.log().contains("the road comes back by itself"), "{}", agent.log());
 }
+
+#[test]
+fn paths_are_literal_for_ssh() {
+    needs_lab!();
+    let seats = Seats::start(Login::Root);
+    let home = seats.lab.home();
+    home.sh("mkdir -p '/tmp/50%/%d x'; cp /tmp/key '/tmp/50%/%d x/k'").unwrap();
+    let address = format!("root@{GATEWAY}");
+    let (identity, pins) = ("/tmp/50%/%d x/k", "/tmp/50%/%h pins");
+    let given = [&address, "-i", identity, "--known-hosts", pins, "--accept-new"];
+    let agent = Agent::run(home, &[&given[..], &FORWARD].concat());
+    agent.until_up();
+    drop(agent);
+    assert!(home.file(pins).exists());
+    let given = ["agent", "run", &address, "--known-hosts", "/tmp/${HOME}/kh"];
+    let (code, _, error) = output(wayhome(home, &given).args(FORWARD));
+    assert_eq!(code, 2, "{error}");
+    assert!(error.contains("it has `${` in it"), "{error}");
+}
