@@ -6,7 +6,7 @@
 #   wayhome gate >/usr/local/libexec/wayhome-gate
 #   chmod 0755 /usr/local/libexec/wayhome-gate
 # An account for homes, with a real shell (under `nologin` sshd could not run this):
-#   useradd --system --create-home --shell /bin/sh wayhome
+#   useradd --system --create-home --shell /bin/sh --password '*' wayhome
 # A line in that account's ~/.ssh/authorized_keys for each home, as printed by
 #   wayhome gate --authorize home.pub --port 2222
 # and for each laptop that jumps through here, as printed by
