@@ -217,7 +217,9 @@ impl Trial {
     /// The command that shows the agent, to be pasted.
     pub fn status_line(&self) -> String {
         let run = self.folder.path().join("run");
-        format!("RUNTIME_DIRECTORY={} wayhome status", run.display())
+        // It need not be installed yet.
+        let program = std::env::current_exe().unwrap_or_else(|_| "wayhome".into());
+        format!("RUNTIME_DIRECTORY={} {} status", run.display(), program.display())
     }
 
     /// Ends all of it and removes the folder.

@@ -68,10 +68,15 @@ pub fn run(args: &Args) -> Outcome<u8> {
     if let Some(gateway) = &args.ssh {
         return look(gateway, args);
     }
-    let sockets = match &args.name {
-        Some(name) => vec![control::socket_path(&paths::runtime_dir()?, name)],
-        None => control::sockets()?,
-    };
+    let mut sockets = control::sockets()?;
+    if let Some(name) = &args.name {
+        let named = control::socket_path(&paths::runtime_dir()?, name);
+        if !sockets.contains(&named) {
+            return Err(Failure::usage(format!("no agent of yours is named `{name}`"))
+                .hint("`wayhome status` shows those that run"));
+        }
+        sockets = vec![named];
+    }
     if sockets.is_empty() {
         return Err(control::no_agent());
     }
@@ -88,7 +93,7 @@ pub fn run(args: &Args) -> Outcome<u8> {
     if !snapshots.is_empty() {
         let text = if args.json { json(&snapshots)? } else { table(&snapshots) };
         report::print(text)
-            .map_err(|error| Failure::new("the status cannot be written").because(&error))?;
+            .map_err(|error| Failure::usage("the status cannot be written").because(&error))?;
     }
     // Those that answered are shown; but of all together nothing can be told.
     silent.map_or(Ok(u8::from(!all_up)), Err)
@@ -106,7 +111,7 @@ fn look(gateway: &Address, args: &Args) -> Outcome<u8> {
     let sight = runtime()?.block_on(probe::look(&wanted))?;
     let text = if args.json { json(&[&sight])? } else { probe::table(&sight) };
     report::print(text)
-        .map_err(|error| Failure::new("the status cannot be written").because(&error))?;
+        .map_err(|error| Failure::usage("the status cannot be written").because(&error))?;
     Ok(sight.verdict.code())
 }
 

@@ -1,6 +1,7 @@
 //! `agent.toml`: its form, and its errors with file and line.
 
 use std::fs;
+use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -72,15 +73,18 @@ pub fn text(path: &Path) -> Outcome<String> {
             .because(error)
             .hint("write it as the README shows, or name another: `--config FILE`")
     };
-    let meta = fs::metadata(path).map_err(|e| unreadable(&e))?;
-    if meta.len() > MAX_SIZE {
+    // Its size is not asked for: that of a device says nothing.
+    let mut text = String::new();
+    let file = fs::File::open(path).map_err(|e| unreadable(&e))?;
+    let read = file.take(MAX_SIZE + 1).read_to_string(&mut text);
+    if text.len() as u64 > MAX_SIZE {
         return Err(Failure::usage(format!(
             "`{}` is too large to be a configuration",
             path.display()
         ))
         .hint("see what it is, and name the right file: `--config FILE`"));
     }
-    fs::read_to_string(path).map_err(|e| unreadable(&e))
+    read.map(|_| text).map_err(|e| unreadable(&e))
 }
 
 /// The check of an identity is an argument, since it looks at files.
@@ -357,7 +361,7 @@ proof = "hold"
 
     #[test]
     fn a_file_that_cannot_be_one_has_a_remedy_too() {
-        for file in ["/nonexistent/agent.toml", "/dev"] {
+        for file in ["/nonexistent/agent.toml", "/dev", "/dev/zero"] {
             let said = super::read(Path::new(file)).unwrap_err().to_string();
             assert!(said.contains(file) && said.contains("\n  hint: "), "{said}");
         }

@@ -50,6 +50,10 @@ fn check_file(path: &Path) -> Outcome {
         return Err(Failure::usage(format!("the identity `{shown}` is not a file"))
             .hint("name the private key itself: `~/.ssh/id_ed25519`"));
     }
+    if path.extension().is_some_and(|extension| extension == "pub") {
+        return Err(Failure::usage(format!("the identity `{shown}` is the public half of a key"))
+            .hint("name the private one beside it, without `.pub`"));
+    }
     let me = rustix::process::geteuid();
     if !me.is_root() && meta.uid() != me.as_raw() {
         return Err(Failure::usage(format!(

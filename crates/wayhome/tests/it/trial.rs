@@ -138,8 +138,7 @@ fn it_is_kept_until_it_is_interrupted() {
     let mut command = String::new();
     BufReader::new(kept.child.stdout.as_mut().unwrap()).read_line(&mut command).unwrap();
     assert_eq!(machine.sh(&format!("{} 'id -un'", command.trim())).unwrap(), "root\n");
-    let status = kept.until_said(" wayhome status");
-    let status = status.replace(" wayhome ", &format!(" {} ", env!("CARGO_BIN_EXE_wayhome")));
+    let status = kept.until_said("/wayhome status");
     assert!(machine.sh(&status).unwrap().starts_with("home-ubuntu (agent "));
     process::signal(kept.pid(), Signal::INT);
     kept.until_said(STEPS[9]);
