@@ -271,11 +271,26 @@ fn held(opening: Duration) -> Duration {
     HELD + opening * 3
 }
 
-/// Says hello, and gives the beginning of the answer.
+/// Says hello, and gives the beginning of the answer; nothing if the stream was closed, which may be
+/// before the hello was said.
 async fn greet(stream: &mut UnixStream, hello: &[u8]) -> io::Result<Vec<u8>> {
-    stream.write_all(hello).await?;
     let mut answer = vec![0; 16];
-    let read = stream.read(&mut answer).await?;
+    let exchange = async {
+        stream.write_all(hello).await?;
+        stream.read(&mut answer).await
+    };
+    let read = match exchange.await {
+        Ok(read) => read,
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+            ) =>
+        {
+            0
+        }
+        Err(error) => return Err(error),
+    };
     answer.truncate(read);
     Ok(answer)
 }
