@@ -9,7 +9,7 @@ mod link;
 mod links;
 mod network;
 pub mod notify;
-mod sockets;
+pub mod sockets;
 pub mod ssh;
 mod state;
 mod story;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use wayhome_core::name::Name;
 
+use crate::agent::sockets;
 use crate::error::Outcome;
 use crate::import::find::Manager;
 use crate::import::record;
@@ -109,7 +110,7 @@ impl Plan {
         }
         plan.folder(&places.runtime, &|name| {
             let socket = name.starts_with("agent-") && name.ends_with(".sock");
-            (socket || name.starts_with("ssh-")).then_some(Some(!socket))
+            (socket || name.starts_with(sockets::PREFIX)).then_some(Some(!socket))
         });
         plan.state(places, keep_config);
         if places.record.exists() && !plan.removes(&places.record) {
@@ -239,7 +240,7 @@ mod tests {
             ("state/agent-home.lock", ""),
             ("state/keys/id_ed25519", ""),
             ("run/agent-home.sock", ""),
-            ("run/ssh-abc/0-1", ""),
+            ("run/wayhome-ssh-abc/0-1", ""),
             ("record.json", ""),
             ("ssh/wayhome/home.conf", ""),
         ] {
@@ -271,7 +272,7 @@ mod tests {
                 Thing::File(at("etc/agent.toml")),
                 Thing::Folder(at("etc")),
                 Thing::File(at("run/agent-home.sock")),
-                Thing::Tree(at("run/ssh-abc")),
+                Thing::Tree(at("run/wayhome-ssh-abc")),
                 Thing::Folder(at("run")),
                 Thing::File(at("state/agent-home.lock")),
                 Thing::Tree(at("state/keys")),

@@ -16,7 +16,7 @@ use crate::error::{Failure, Outcome};
 use crate::paths;
 
 /// What our folders begin with; nobody else's do. (`ssh-…` in `/tmp` are those of ssh-agents.)
-const PREFIX: &str = "wayhome-ssh-";
+pub const PREFIX: &str = "wayhome-ssh-";
 
 /// The longest folder under which a control socket's path still has room: it may have 108 bytes
 /// (unix(7)), of which ssh wants 17 for itself, and we some 30.
