@@ -175,7 +175,7 @@ fn a_configuration_that_is_wrong_is_refused_before_anything_is_dialled() {
         ("/tmp/open", "can be read by others (mode 0644)"),
         ("/tmp/missing", "cannot be read"),
         ("/tmp/empty", "is no private key"),
-        ("/tmp/key.pub", "can be read by others"),
+        ("/tmp/key.pub", "is the public half of a key"),
         ("/tmp/locked", "has a passphrase"),
         ("/tmp", "is not a file"),
     ] {
