@@ -154,7 +154,7 @@ impl Trial {
         write(&dir.join("known_hosts"), &pin)?;
         let agent = start_agent(dir)?;
         let ssh = openssh.ssh().to_owned();
-        let trial = Self { ssh, agent, home, gateway, folder };
+        let mut trial = Self { ssh, agent, home, gateway, folder };
         trial.wait_until("the road was not proven", |snapshot| snapshot.all_up()).await?;
         let what = format!("127.0.0.1:{port} at the gateway → the home's sshd, host key and all");
         show(Step::new("the agent's road is proven", began.elapsed(), &what));
@@ -188,7 +188,7 @@ impl Trial {
     }
 
     /// Cuts the link, waits until the road is proven again, and says how long it was down.
-    pub async fn cut(&self, cut: Cut, show: &mut dyn FnMut(Step)) -> Outcome<Duration> {
+    pub async fn cut(&mut self, cut: Cut, show: &mut dyn FnMut(Step)) -> Outcome<Duration> {
         let before = self.snapshot().await?;
         let reconnects = count_reconnects(&before);
         let ssh = process::children(self.agent.child.id());
@@ -274,24 +274,37 @@ impl Trial {
             .map_err(|error| Failure::new("the agent does not answer").because(&error))
     }
 
-    async fn wait_until(&self, or: &str, reached: impl Fn(&Snapshot) -> bool) -> Outcome {
+    async fn wait_until(&mut self, or: &str, reached: impl Fn(&Snapshot) -> bool) -> Outcome {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let snapshot = self.snapshot().await;
-            if snapshot.as_ref().is_ok_and(&reached) {
+            // Asked first, so that the log of an agent that has ended is whole.
+            let ended = self.agent.child.try_wait().is_ok_and(|status| status.is_some());
+            if self.snapshot().await.as_ref().is_ok_and(&reached) {
                 return Ok(());
             }
-            if Instant::now() > deadline {
-                let log = fs::read_to_string(self.folder.path().join("agent.log"));
-                let log = log.unwrap_or_default();
-                let tail: Vec<&str> = log.lines().rev().take(5).collect();
-                let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n  ");
-                report::note(format!("the agent's log ends:\n  {tail}"));
-                return Err(Failure::new(format!("{or} within {} s", PATIENCE.as_secs())));
-            }
-            sleep(Duration::from_millis(5)).await;
+            let why = match ended {
+                true => "the agent ended, so ".to_owned() + or,
+                false if Instant::now() > deadline => {
+                    format!("{or} within {} s", PATIENCE.as_secs())
+                }
+                false => {
+                    sleep(Duration::from_millis(5)).await;
+                    continue;
+                }
+            };
+            let log = fs::read_to_string(self.folder.path().join("agent.log")).unwrap_or_default();
+            report::note(format!("the agent's log ends:\n  {}", last_words(&log)));
+            return Err(Failure::new(why).hint("what the agent said above tells what to mend"));
         }
     }
+}
+
+/// The end of an agent's log: its error, if it ended with one.
+fn last_words(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    let error = lines.iter().rposition(|line| line.starts_with("error: "));
+    let from = error.unwrap_or(lines.len().saturating_sub(5));
+    lines.into_iter().skip(from).collect::<Vec<_>>().join("\n  ")
 }
 
 /// Lets a signal in, between two steps that take a moment and cannot be broken off.

@@ -68,7 +68,7 @@ async fn show(args: &Args) -> Outcome<u8> {
     };
     let began = std::time::Instant::now();
     let road = async {
-        let trial = Trial::start(&mut show).await?;
+        let mut trial = Trial::start(&mut show).await?;
         trial.go_home("ssh home-ubuntu, the first time", &mut show).await?;
         let mut down = Vec::new();
         for cut in [Cut::Killed, Cut::Frozen] {

@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,6 +17,24 @@ use crate::error::{Failure, Outcome};
 
 const PREFIX: &str = "wayhome-try-";
 
+/// The longest folder for temporary files under which the agent's control socket still has room: its
+/// path may have 107 bytes (unix(7)), of which a trial's own names take some 50.
+const LONGEST: usize = 50;
+
+/// Where a trial's folder lies: among the temporary files, unless `TMPDIR` is too long for a socket,
+/// or has in it what sshd's configuration, ssh's, or the shell that a command is pasted into would
+/// read otherwise.
+fn parent() -> PathBuf {
+    let named = std::path::absolute(std::env::temp_dir()).unwrap_or_default();
+    if is_plain(&named) { named } else { PathBuf::from("/tmp") }
+}
+
+fn is_plain(folder: &Path) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,".contains(byte);
+    let bytes = folder.as_os_str().as_bytes();
+    !bytes.is_empty() && bytes.len() <= LONGEST && bytes.iter().all(plain)
+}
+
 /// Makes the folder of this process's trial.
 pub fn make() -> Outcome<TempDir> {
     let failed = |error: &std::io::Error| {
@@ -26,7 +45,7 @@ pub fn make() -> Outcome<TempDir> {
     let prefix = format!("{PREFIX}{}-", std::process::id());
     let mut builder = tempfile::Builder::new();
     builder.prefix(&prefix).permissions(fs::Permissions::from_mode(0o700));
-    let folder = builder.tempdir().map_err(|e| failed(&e))?;
+    let folder = builder.tempdir_in(parent()).map_err(|e| failed(&e))?;
     let lock = File::open(folder.path()).map_err(|e| failed(&e))?;
     // Where a file system has no locks, the number has to do.
     let _ = flock(&lock, FlockOperation::NonBlockingLockExclusive);
@@ -37,7 +56,7 @@ pub fn make() -> Outcome<TempDir> {
 
 /// Removes what trials of this user left that were killed. Gives their folders.
 pub fn clear() -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(std::env::temp_dir()) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(parent()) else { return Vec::new() };
     let left = entries.flatten().map(|entry| entry.path()).filter(|path| is_left(path));
     left.filter(|path| fs::remove_dir_all(path).is_ok()).collect()
 }

@@ -1,9 +1,11 @@
 //! `wayhome try`, the real program on a machine of the lab: as root and as a plain user, to its end and
 //! broken off at any moment.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Lines, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::Instant;
 
 use rustix::process::Signal;
 use wayhome_lab::{Machine, assert_eventually, needs_lab, process};
@@ -128,6 +130,38 @@ fn a_plain_user_needs_no_root_and_scripts_get_json() {
     let (code, out, said) = output(&mut wayhome(&machine, &["try", "--json"]));
     assert_eq!((code, said.as_str()), (0, ""), "{out}");
     check_json(&out);
+}
+
+#[test]
+fn a_folder_for_temporary_files_that_ssh_or_a_socket_cannot_have_is_passed_over() {
+    needs_lab!();
+    let machine = Machine::start("here").unwrap();
+    for folder in ["/tmp/a b%u\"$'", &format!("/tmp/{}", "d".repeat(100))] {
+        fs::create_dir(machine.file(folder)).unwrap();
+        let (code, _, said) = output(wayhome(&machine, &["try"]).env("TMPDIR", folder));
+        assert_eq!(code, 0, "{said}");
+        fs::remove_dir(machine.file(folder)).expect("it is empty");
+        assert_nothing_is_left(&machine, folder);
+    }
+}
+
+#[test]
+fn an_agent_that_ends_at_once_is_not_waited_for() {
+    needs_lab!();
+    let machine = Machine::start("here").unwrap();
+    let fan = machine.add_user("fan", 4001, "/bin/sh").unwrap();
+    machine
+        .sh("mkdir -m 700 ~fan/.ssh && echo Nonsense > ~fan/.ssh/config && chown -R fan ~fan/.ssh")
+        .unwrap();
+    let program = machine.bring(env!("CARGO_BIN_EXE_wayhome").as_ref()).unwrap();
+    let began = Instant::now();
+    let (code, _, said) = output(fan.command(program).arg("try").stdin(Stdio::null()));
+    assert_eq!(code, 1, "{said}");
+    assert!(began.elapsed() < SOON, "{said}");
+    assert!(said.contains("1 bad configuration options"), "{said}");
+    let because = "error: the agent ended, so the road was not proven\n  hint: ";
+    assert!(said.contains(because), "{said}");
+    assert_nothing_is_left(&machine, "after that");
 }
 
 #[test]
