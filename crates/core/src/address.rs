@@ -26,6 +26,20 @@ pub struct Address {
     pub port: Option<u16>,
 }
 
+/// ssh's port, where neither an address nor the person's configuration names another one.
+const SSH: u16 = 22;
+
+impl Address {
+    /// Whether two addresses lead to the same login, however each is written. That a person's
+    /// `~/.ssh/config` may have another user or port for one of them cannot be seen here.
+    pub fn is_same_login(&self, other: &Self) -> bool {
+        let port = |address: &Self| address.port.unwrap_or(SSH);
+        self.user == other.user
+            && self.host.eq_ignore_ascii_case(&other.host)
+            && port(self) == port(other)
+    }
+}
+
 /// Why a text is no [`Address`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressError(String);
@@ -150,6 +164,19 @@ mod tests {
             let again: Address = String::from(address.clone()).parse().unwrap();
             assert_eq!(again, address, "{text}");
         }
+    }
+
+    #[test]
+    fn one_login_may_be_written_in_several_ways() {
+        let address = |text: &str| text.parse::<Address>().unwrap();
+        let same = |one: &str, other: &str| address(one).is_same_login(&address(other));
+        assert!(same("root@gw", "ssh://root@gw:22"));
+        assert!(same("root@GW.example.org", "ssh://root@gw.example.org/"));
+        assert!(same("a@2001:db8::1", "ssh://a@[2001:DB8::1]:22"));
+        assert!(!same("root@gw", "ssh://root@gw:2200"));
+        assert!(!same("root@gw", "fan@gw"));
+        assert!(!same("root@gw", "gw"), "who that is, only ssh knows");
+        assert!(!same("root@gw", "root@gw2"));
     }
 
     #[test]

@@ -125,9 +125,18 @@ pub fn parse(
     let mut gateways: Vec<Gateway> = Vec::new();
     for form in &form.gateway {
         let gateway = source.gateway(form.get_ref())?;
-        if gateways.iter().any(|other| other.address == gateway.address) {
-            let why = format!("the gateway `{}` is given twice", gateway.address);
-            let hint = "leave one out: each gateway has one link, for all services";
+        let same = |other: &&Gateway| other.address.is_same_login(&gateway.address);
+        if let Some(other) = gateways.iter().find(same) {
+            let why = if other.address == gateway.address {
+                format!("the gateway `{}` is given twice", gateway.address)
+            } else {
+                format!(
+                    "the gateway `{}` was given before, as `{}`",
+                    gateway.address, other.address
+                )
+            };
+            let hint = "leave one out: each gateway has one link, for all services; a port that \
+                        your ssh's config has for it is to be written here, too";
             return Err(source.wrong(&form.get_ref().address.span(), &why, hint));
         }
         if let (Some(file), Some(text)) = (&gateway.identity, &form.get_ref().identity) {
@@ -318,6 +327,12 @@ proof = "hold"
                 "[[gateway]]\naddress = \"ssh://root@203.0.113.10:22\"\n[[service]]",
                 10,
                 "given twice",
+            ),
+            (
+                "[[service]]",
+                "[[gateway]]\naddress = \"root@203.0.113.10\"\n[[service]]",
+                10,
+                "given before, as `root@203.0.113.10:22`",
             ),
             ("\"keys/id_ed25519\"", "\"\"", 6, "no path"),
             ("\"keys/id_ed25519\"", "'keys/${HOME}/k'", 6, "it has `${` in it"),
