@@ -29,7 +29,8 @@ pub struct Service {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bind {
-    /// `127.0.0.1`, and `[::1]` where it can be had: only the gateway itself can reach it.
+    /// `127.0.0.1`, and `[::1]` where it can be had: only the gateway itself can reach it. Meant by
+    /// `localhost`, and by every address of loopback.
     Loopback,
     /// An address for everybody, which the person asked for twice (`--public`).
     Public(String),
@@ -134,7 +135,7 @@ impl Target {
     /// Whether the target is this machine itself.
     pub fn is_local(&self) -> bool {
         match self {
-            Self::Tcp(host, _) => matches!(host.as_str(), "localhost" | "127.0.0.1" | "::1"),
+            Self::Tcp(host, _) => is_loopback(host),
             Self::Unix(_) => true,
         }
     }
@@ -153,6 +154,12 @@ impl Target {
 
 fn looks_like_address(host: &str) -> bool {
     host.parse::<core::net::IpAddr>().is_ok()
+}
+
+/// Whether a host is the machine itself: by name, or by an address of loopback, which has many.
+fn is_loopback(host: &str) -> bool {
+    let address = host.parse::<core::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 /// Splits at colons outside of `[…]`, whose brackets fall away.
@@ -237,7 +244,8 @@ impl FromStr for Bind {
 
     fn from_str(text: &str) -> Result<Self, ServiceError> {
         match text {
-            "localhost" | "127.0.0.1" | "::1" => Ok(Self::Loopback),
+            // It is one place, whichever of its addresses was named.
+            text if is_loopback(text) => Ok(Self::Loopback),
             // ssh takes an empty bind address and `*` for all interfaces.
             "" | "*" => Ok(Self::Public("*".to_owned())),
             address if looks_like_address(address) => Ok(Self::Public(address.to_owned())),
@@ -290,6 +298,18 @@ mod tests {
         assert_eq!(forward("*:2222:localhost:22").bind, Bind::Public("*".into()));
         assert_eq!(forward(":2222:localhost:22").bind, Bind::Public("*".into()));
         assert_eq!(forward("0.0.0.0:2222:localhost:22").bind, Bind::Public("0.0.0.0".into()));
+    }
+
+    #[test]
+    fn loopback_has_many_addresses() {
+        for bind in ["localhost", "127.0.0.1", "127.0.0.2", "127.255.0.1", "[::1]"] {
+            assert_eq!(forward(&format!("{bind}:2222:pi:22")).bind, Bind::Loopback, "{bind}");
+        }
+        for bind in ["[::2]", "[::]", "203.0.113.10"] {
+            let bind = forward(&format!("{bind}:2222:pi:22")).bind;
+            assert!(matches!(bind, Bind::Public(_)), "{bind:?}");
+        }
+        assert_eq!(forward("2222:127.0.1.1:22").name.as_str(), "ssh", "a Debian's own name");
     }
 
     #[test]
