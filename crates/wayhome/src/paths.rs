@@ -2,6 +2,7 @@
 //! for everybody else. The names that systemd gives a service (`STATE_DIRECTORY`,
 //! `RUNTIME_DIRECTORY`) come first.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -12,15 +13,17 @@ use crate::error::{Failure, Outcome};
 
 /// The folder for what must outlive the agent: pins, recorded sessions.
 pub fn state_dir() -> Outcome<PathBuf> {
-    if let Some(dir) = from_env("STATE_DIRECTORY") {
+    if let Some(dir) = from_systemd("STATE_DIRECTORY")? {
         return Ok(dir);
     }
     if is_root() {
         return Ok(PathBuf::from("/var/lib/wayhome"));
     }
-    match from_env("XDG_STATE_HOME") {
+    match from_xdg("XDG_STATE_HOME") {
         Some(dir) => Ok(dir.join("wayhome")),
-        None => Ok(home()?.join(".local/state/wayhome")),
+        None => home()
+            .map(|home| home.join(".local/state/wayhome"))
+            .map_err(|failure| failure.hint(FOR_THE_AGENT)),
     }
 }
 
@@ -29,7 +32,7 @@ pub fn config_dir() -> Outcome<PathBuf> {
     if is_root() {
         return Ok(PathBuf::from("/etc/wayhome"));
     }
-    match from_env("XDG_CONFIG_HOME") {
+    match from_xdg("XDG_CONFIG_HOME") {
         Some(dir) => Ok(dir.join("wayhome")),
         None => Ok(home()?.join(".config/wayhome")),
     }
@@ -37,13 +40,13 @@ pub fn config_dir() -> Outcome<PathBuf> {
 
 /// The folder for sockets.
 pub fn runtime_dir() -> Outcome<PathBuf> {
-    if let Some(dir) = from_env("RUNTIME_DIRECTORY") {
+    if let Some(dir) = from_systemd("RUNTIME_DIRECTORY")? {
         return Ok(dir);
     }
     if is_root() {
         return Ok(PathBuf::from("/run/wayhome"));
     }
-    match from_env("XDG_RUNTIME_DIR") {
+    match from_xdg("XDG_RUNTIME_DIR") {
         Some(dir) => Ok(dir.join("wayhome")),
         None => Ok(state_dir()?.join("run")),
     }
@@ -51,10 +54,11 @@ pub fn runtime_dir() -> Outcome<PathBuf> {
 
 /// The person's home folder.
 pub fn home() -> Outcome<PathBuf> {
-    from_env("HOME").ok_or_else(|| {
-        Failure::usage("`HOME` is not set, so there is no folder for the agent's state")
-            .hint("set `HOME`, or `STATE_DIRECTORY` and `RUNTIME_DIRECTORY`")
-    })
+    match set("HOME") {
+        Some(home) => from_root("HOME", home),
+        None => Err(Failure::usage("`HOME` is not set, so it cannot be told where your files lie")
+            .hint("set `HOME` to your home folder")),
+    }
 }
 
 /// Replaces a leading `~/`, as a shell would have done.
@@ -175,11 +179,39 @@ fn write_as(path: &Path, content: &[u8], like: Option<&fs::Metadata>) -> io::Res
     File::open(dir)?.sync_all()
 }
 
-fn from_env(name: &str) -> Option<PathBuf> {
-    // systemd may list several folders; the first is the main one.
-    let value = std::env::var_os(name)?.into_string().ok()?;
-    let first = value.split(':').next().unwrap_or_default();
-    first.starts_with('/').then(|| PathBuf::from(first))
+/// What to do where only the agent's own folders need a home.
+const FOR_THE_AGENT: &str =
+    "set `HOME` to your home folder, or `STATE_DIRECTORY` and `RUNTIME_DIRECTORY`";
+
+/// A variable that says something: an empty one is as good as none.
+fn set(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// A folder that systemd made. It may list several; the first is the main one.
+fn from_systemd(name: &str) -> Outcome<Option<PathBuf>> {
+    let Some(value) = set(name) else { return Ok(None) };
+    let first = value.as_bytes().split(|byte| *byte == b':').next().unwrap_or_default();
+    from_root(name, OsStr::from_bytes(first).to_owned()).map(Some)
+}
+
+/// A folder that the XDG Base Directory Specification names, by which a relative one counts as none.
+fn from_xdg(name: &str) -> Option<PathBuf> {
+    set(name).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+/// A folder as a variable names it. A relative one would be another for each who reads it.
+fn from_root(name: &str, value: OsString) -> Outcome<PathBuf> {
+    let path = PathBuf::from(value);
+    if path.is_absolute() {
+        return Ok(path);
+    }
+    let shown = path.display().to_string();
+    Err(Failure::usage(format!(
+        "`{name}` is `{}`, which does not begin with `/`",
+        shown.escape_debug()
+    ))
+    .hint("name the folder from `/` on"))
 }
 
 fn is_root() -> bool {

@@ -71,6 +71,29 @@ fn an_agent_without_a_road() {
 }
 
 #[test]
+fn a_folder_that_the_environment_names_wrongly() {
+    let sandbox = Sandbox::new();
+    let write: &[&str] = &["ssh-config", "--write", "text"];
+    let run: &[&str] = &["agent", "run", GATEWAY, "-R", "2222:localhost:22"];
+    let mut seen = String::new();
+    for (line, changes) in [
+        (run, &[("STATE_DIRECTORY", "state")][..]),
+        (&["status"], &[("RUNTIME_DIRECTORY", "./run:/run/more")]),
+        (write, &[("HOME", "")]),
+        (write, &[("HOME", "home")]),
+    ] {
+        let mut command = sandbox.wayhome(line);
+        let said = command.envs(changes.iter().copied()).output().unwrap();
+        assert_eq!((said.status.code(), said.stdout.len()), (Some(2), 0), "{changes:?}");
+        assert_narrow(&said);
+        let variables: Vec<String> = changes.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let said = String::from_utf8(said.stderr).unwrap();
+        seen += &format!("$ {} wayhome {}\n{said}\n", variables.join(" "), line.join(" "));
+    }
+    assert_seen("error_environment", &seen);
+}
+
+#[test]
 fn a_password_in_an_address_is_not_repeated() {
     let sandbox = with_config("root@", "root:hunter2@");
     let lines: [&[&str]; 2] = [
