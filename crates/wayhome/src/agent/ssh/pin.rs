@@ -283,7 +283,10 @@ fn revoked(gateway: &Gateway, fingerprint: &str, line: &Known) -> Failure {
         line.line,
         line.file.display()
     ))
-    .hint("somebody else may have this key: give the gateway a new one")
+    .hint(
+        "somebody else may have this key, so nothing accepts it, `--accept-new` neither: give the \
+         gateway a new one. If it was revoked by mistake, remove that line",
+    )
 }
 
 /// There is no pin, and nobody who could be asked.

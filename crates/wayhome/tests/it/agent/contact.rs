@@ -99,6 +99,7 @@ fn what_known_hosts_files_say_of_a_gateway_counts_also_when_they_are_hashed() {
     write(own, format!("{GATEWAY} {key}\n@revoked * {key}\n"));
     let log = refused();
     assert!(log.contains(&format!("which line 2 of `{own}` revokes")), "{log}");
+    assert!(log.contains("`--accept-new` neither: give the gateway a new one"), "{log}");
 
     // The same key: nobody is asked.
     write(own, format!("{GATEWAY} {key}\n"));
