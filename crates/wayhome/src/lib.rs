@@ -9,6 +9,7 @@ pub mod import;
 mod logging;
 pub mod manual;
 pub mod paths;
+mod patient;
 pub mod probe;
 pub mod report;
 pub mod secret;

@@ -17,6 +17,7 @@ use tracing_subscriber::{Layer, fmt};
 
 use crate::error::Failure;
 use crate::report;
+use crate::secret::masked;
 
 /// How the log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -90,6 +91,18 @@ pub fn takes(failure: &Failure) -> bool {
             "{}",
             failure.message()
         );
+    }
+    for_programs
+}
+
+/// Tells the log what did not go as it should, if the log is for programs.
+pub fn takes_warning(text: &str) -> bool {
+    let for_programs = FOR_PROGRAMS.load(Ordering::Relaxed);
+    if for_programs && tracing::enabled!(tracing::Level::WARN) {
+        tracing::warn!(event = "warned", "{}", masked(text));
+    } else if for_programs {
+        // `-q` keeps no warning of a command from whoever runs it.
+        tracing::error!(event = "warned", "{}", masked(text));
     }
     for_programs
 }

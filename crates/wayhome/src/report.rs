@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anstream::{AutoStream, ColorChoice};
 
-use crate::error::Failure;
+use crate::error::{Failure, Outcome};
 use crate::logging;
 use crate::secret::masked;
 
@@ -50,6 +50,16 @@ pub fn print(text: impl Display) -> io::Result<()> {
     }
 }
 
+/// What to do where data cannot be written.
+pub const ROOM: &str = "see where standard output leads, and make room there";
+
+/// Writes data that is called so, and says what to do if that fails.
+pub fn data(what: &str, text: impl Display) -> Outcome {
+    print(text).map_err(|error| {
+        Failure::new(format!("{what} cannot be written")).because(&error).hint(ROOM)
+    })
+}
+
 /// Shows help where it was asked for, and why the command line is wrong where errors go.
 pub fn usage(error: &clap::Error) {
     let rendered = error.render().ansi().to_string();
@@ -82,7 +92,11 @@ pub fn failure(failure: &Failure) {
 
 /// Says what did not go as it should, where the command goes on.
 pub fn warning(text: impl Display) {
-    let _ = write!(anstream::stderr(), "{}", labelled("", "warning:", WARNING, &text.to_string()));
+    let text = text.to_string();
+    if logging::takes_warning(&text) {
+        return;
+    }
+    let _ = write!(anstream::stderr(), "{}", labelled("", "warning:", WARNING, &text));
 }
 
 /// Says something that is no data: what was done, what to do next.

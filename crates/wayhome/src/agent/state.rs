@@ -74,8 +74,10 @@ impl State {
 }
 
 fn read(file: &Path) -> io::Result<BTreeMap<String, Vec<Session>>> {
-    match fs::read(file) {
-        Ok(text) => Ok(serde_json::from_slice(&text)?),
+    // Looked at before it is opened, which would wait for ever at a pipe.
+    match fs::metadata(file) {
+        Ok(meta) if meta.is_file() => Ok(serde_json::from_slice(&fs::read(file)?)?),
+        Ok(_) => Err(io::Error::other("it is not a file")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
         Err(error) => Err(error),
     }
@@ -131,5 +133,20 @@ fn lock(dir: &Path, name: &Name) -> Outcome<File> {
             }
             Err(error) => return Err(failed(&error.into())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_in_the_place_of_the_sessions_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sessions-home.json");
+        assert!(read(&path).unwrap().is_empty());
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        assert_eq!(read(&path).unwrap_err().to_string(), "it is not a file");
     }
 }

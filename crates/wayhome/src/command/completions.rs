@@ -2,7 +2,7 @@
 
 use clap_complete::Shell;
 
-use crate::error::{Failure, Outcome};
+use crate::error::Outcome;
 use crate::{cli, report};
 
 /// Print the completions for a shell
@@ -24,7 +24,6 @@ pub struct Args {
 pub fn run(args: &Args) -> Outcome<u8> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut cli::definition(), "wayhome", &mut script);
-    report::print(String::from_utf8_lossy(&script))
-        .map_err(|error| Failure::new("the completions cannot be written").because(&error))?;
+    report::data("the completions", String::from_utf8_lossy(&script))?;
     Ok(0)
 }

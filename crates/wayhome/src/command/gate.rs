@@ -3,8 +3,7 @@
 //! What the gate does is in `agent/ssh/gate.sh` and `hold.sh`; nothing is installed from here.
 
 use std::fmt;
-use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
@@ -12,13 +11,17 @@ use wayhome_core::host_key::HostKey;
 
 use crate::agent::ssh::script;
 use crate::error::{Failure, Outcome};
-use crate::report;
+use crate::{patient, report};
 
 /// Where the printed lines expect the gate.
 const INSTALLED: &str = "/usr/local/libexec/wayhome-gate";
 
 /// Far beyond any public key and its comment; a file of this size is something else.
 const LONGEST_LINE: usize = 20 * 1024;
+
+/// What is asked for, for who named something else.
+const A_KEY: &str = "name the public half of one key, as `ssh-keygen` wrote it: \
+                     `--authorize ~/.ssh/wayhome.pub`";
 
 /// Print the script that limits a home's key at a gateway
 ///
@@ -53,14 +56,13 @@ pub struct Args {
 pub fn print(args: &Args) -> Outcome<u8> {
     let mut text = Vec::new();
     run(args, &mut text).map_err(|error| {
-        let failure = Failure::usage(error.to_string());
+        let failure = Failure::usage(error.to_string()).hint(A_KEY);
         match std::error::Error::source(&error) {
             Some(cause) => failure.because(cause),
             None => failure,
         }
     })?;
-    report::print(String::from_utf8_lossy(&text))
-        .map_err(|error| Failure::new("the gate cannot be written").because(&error))?;
+    report::data("the gate", String::from_utf8_lossy(&text))?;
     Ok(0)
 }
 
@@ -101,7 +103,11 @@ fn laptop(ports: &[u16]) -> String {
 
 /// The one line of a public key's file: a kind, the key itself, and perhaps a comment.
 fn read_key(path: &Path) -> Result<String, Error> {
-    let text = fs::read_to_string(path)
+    // One byte more than is allowed, so that too much is seen as such and not cut.
+    let most = u64::try_from(LONGEST_LINE).unwrap_or(u64::MAX).saturating_add(1);
+    let mut text = String::new();
+    patient::open(path)
+        .and_then(|file| file.take(most).read_to_string(&mut text))
         .map_err(|cause| Error::Read { path: path.to_path_buf(), cause })?;
     parse_key(&text).map(str::to_owned).map_err(|why| Error::Key { path: path.to_path_buf(), why })
 }
@@ -109,12 +115,12 @@ fn read_key(path: &Path) -> Result<String, Error> {
 fn parse_key(text: &str) -> Result<&str, String> {
     let refused = |why: &str| Err(why.to_owned());
     if text.starts_with("-----BEGIN") {
-        return refused("it is a private key; give the `.pub` file beside it");
+        return refused("it is a private key");
     }
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let Some(line) = lines.next() else { return refused("it is empty") };
     if lines.next().is_some() {
-        return refused("it has more than one line; give the file of one key");
+        return refused("it has more than one line");
     }
     if line.len() > LONGEST_LINE {
         return refused("its line is too long for a public key");
@@ -175,6 +181,8 @@ impl std::error::Error for Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const ED25519: &str = "ssh-ed25519 \

@@ -109,8 +109,7 @@ pub fn run(args: Args) -> Outcome<u8> {
             write(path, &imported.text, args.force)?;
             report::note(format!("wrote `{}`", path.display()));
         }
-        None => report::print(&imported.text)
-            .map_err(|error| Failure::new("the configuration cannot be written").because(&error))?,
+        None => report::data("the configuration", &imported.text)?,
     }
     imported.tell();
     Ok(0)

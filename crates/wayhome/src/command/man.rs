@@ -43,8 +43,7 @@ fn print(pages: &[Page], wanted: &str) -> Outcome {
         return Err(Failure::usage(format!("there is no page `{}`", wanted.escape_default()))
             .hint(format!("the pages are {}", names.join(", "))));
     };
-    report::print(String::from_utf8_lossy(&page.text))
-        .map_err(|error| Failure::new("the page cannot be written").because(&error))
+    report::data("the page", String::from_utf8_lossy(&page.text))
 }
 
 fn install(pages: &[Page], dir: &Path) -> Outcome {

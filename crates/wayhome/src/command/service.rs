@@ -167,7 +167,6 @@ fn print_job(config: Option<PathBuf>, runs_as: &RunsAs) -> Outcome<u8> {
     };
     let program = std::env::current_exe()
         .map_err(|error| Failure::new("the path of this program is not known").because(&error))?;
-    report::print(Job { program, config, user }.render())
-        .map_err(|error| Failure::new("the job cannot be written").because(&error))?;
+    report::data("the job", Job { program, config, user }.render())?;
     Ok(0)
 }

@@ -92,8 +92,9 @@ pub fn run(args: &Args) -> Outcome<u8> {
     let all_up = snapshots.iter().all(Snapshot::all_up);
     if !snapshots.is_empty() {
         let text = if args.json { json(&snapshots)? } else { table(&snapshots) };
-        report::print(text)
-            .map_err(|error| Failure::usage("the status cannot be written").because(&error))?;
+        report::print(text).map_err(|error| {
+            Failure::usage("the status cannot be written").because(&error).hint(report::ROOM)
+        })?;
     }
     // Those that answered are shown; but of all together nothing can be told.
     silent.map_or(Ok(u8::from(!all_up)), Err)
@@ -110,8 +111,9 @@ fn look(gateway: &Address, args: &Args) -> Outcome<u8> {
     };
     let sight = runtime()?.block_on(probe::look(&wanted))?;
     let text = if args.json { json(&[&sight])? } else { probe::table(&sight) };
-    report::print(text)
-        .map_err(|error| Failure::usage("the status cannot be written").because(&error))?;
+    report::print(text).map_err(|error| {
+        Failure::usage("the status cannot be written").because(&error).hint(report::ROOM)
+    })?;
     Ok(sight.verdict.code())
 }
 

@@ -180,8 +180,7 @@ fn systemctl(manager: Manager, arguments: &[&str]) -> Result<(), String> {
 fn plain_ssh(config: &Config, plan: &Plan) -> Outcome {
     let lines = config.gateways.iter().map(|gateway| ssh_command(config, gateway) + "\n");
     report::note("\nwithout wayhome, this does what the agent did:");
-    report::print(lines.collect::<String>())
-        .map_err(|error| Failure::new("the command cannot be written").because(&error))?;
+    report::data("the command", lines.collect::<String>())?;
     for identity in config.gateways.iter().filter_map(|gateway| gateway.identity.as_deref()) {
         if plan.removes(identity) {
             report::warning(format!(

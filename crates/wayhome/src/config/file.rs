@@ -1,6 +1,5 @@
 //! `agent.toml`: its form, and its errors with file and line.
 
-use std::fs;
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -14,7 +13,7 @@ use wayhome_core::service::{Bind, ProofKind, Service, Target};
 
 use super::{Config, Gateway, HEARTBEAT, default_known_hosts, default_name, identity, remedy};
 use crate::error::{Failure, Outcome};
-use crate::paths;
+use crate::{paths, patient};
 
 /// A configuration is a page of text; what is larger is some other file.
 const MAX_SIZE: u64 = 1024 * 1024;
@@ -75,7 +74,7 @@ pub fn text(path: &Path) -> Outcome<String> {
     };
     // Its size is not asked for: that of a device says nothing.
     let mut text = String::new();
-    let file = fs::File::open(path).map_err(|e| unreadable(&e))?;
+    let file = patient::open(path).map_err(|e| unreadable(&e))?;
     let read = file.take(MAX_SIZE + 1).read_to_string(&mut text);
     if text.len() as u64 > MAX_SIZE {
         return Err(Failure::usage(format!(

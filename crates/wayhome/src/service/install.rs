@@ -230,8 +230,7 @@ impl Installation<'_> {
             };
             let _ = write!(text, "{shown}");
         }
-        report::print(text)
-            .map_err(|error| Failure::new("the plan cannot be written").because(&error))
+        report::data("the plan", text)
     }
 
     fn perform(&mut self, steps: &[Step]) -> Outcome {
@@ -492,8 +491,7 @@ impl Installation<'_> {
                 _ => std::thread::sleep(Duration::from_millis(200)),
             }
         };
-        report::print(status::table(&[snapshot]))
-            .map_err(|error| Failure::new("the status cannot be written").because(&error))
+        report::data("the status", status::table(&[snapshot]))
     }
 
     fn socket(&self) -> Outcome<PathBuf> {

@@ -117,8 +117,7 @@ fn say(request: &Request, status: &ServiceStatus) -> Outcome {
         let between = if agents.is_empty() { "" } else { "\n" };
         format!("{}{between}{agents}", status.unit)
     };
-    report::print(text)
-        .map_err(|error| Failure::new("the status cannot be written").because(&error))
+    report::data("the status", text)
 }
 
 impl UnitStatus {

@@ -176,7 +176,6 @@ impl Removal<'_> {
     }
 
     fn say(&self, text: &str) -> Outcome {
-        report::print(format!("{text}\n"))
-            .map_err(|error| Failure::new("the plan cannot be written").because(&error))
+        report::data("the plan", format!("{text}\n"))
     }
 }

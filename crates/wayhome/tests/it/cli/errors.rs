@@ -71,6 +71,18 @@ fn an_agent_without_a_road() {
 }
 
 #[test]
+fn a_gate_for_what_is_no_key() {
+    let sandbox = Sandbox::new();
+    sandbox.key("key", "");
+    let both = ["key.pub", "key.pub"].map(|name| std::fs::read_to_string(sandbox.path(name)));
+    sandbox.write("two.pub", &both.map(Result::unwrap).concat());
+    let port = ["--port", "2222"];
+    let of = |file| [&["gate", "--authorize", file][..], &port].concat();
+    let lines = ["/nope", "key", "two.pub", "/dev/zero"].map(of);
+    check("gate", &sandbox, &lines.each_ref().map(Vec::as_slice));
+}
+
+#[test]
 fn a_folder_that_the_environment_names_wrongly() {
     let sandbox = Sandbox::new();
     let write: &[&str] = &["ssh-config", "--write", "text"];

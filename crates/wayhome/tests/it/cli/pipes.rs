@@ -54,6 +54,25 @@ fn a_full_disk_is_said() {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let output = sandbox.wayhome(command).stdout(full).output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{command:?}");
-        assert!(text(&output.stderr).contains("No space left on device"), "{output:?}");
+        let said = text(&output.stderr);
+        assert!(said.contains("No space left on device"), "{output:?}");
+        assert!(said.contains("hint: see where standard output leads"), "{output:?}");
+    }
+}
+
+#[test]
+fn a_configuration_may_come_through_a_pipe_that_ends_or_falls_silent() {
+    let sandbox = Sandbox::new();
+    sandbox.write("agent.toml", "[[gateway]]\naddress = \"root@203.0.113.10\"\n");
+    let check = format!("{} agent check --config", env!("CARGO_BIN_EXE_wayhome"));
+    for (script, part) in [
+        (format!("cat agent.toml | {check} /dev/stdin"), "there is no `[[service]]`"),
+        (format!("mkfifo pipe; {check} pipe"), "nothing came from it within 10 s"),
+        (format!("{check} /dev/zero"), "too large to be a configuration"),
+    ] {
+        let output = sandbox.program("sh").args(["-c", &script]).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{script}: {said}");
+        assert!(said.replace("\n  ", " ").contains(part), "{script}: {said}");
     }
 }
