@@ -7,6 +7,7 @@ pub mod import;
 pub mod man;
 pub mod reload;
 pub mod service;
+mod signals;
 pub mod ssh_config;
 pub mod status;
 pub mod try_road;

@@ -10,6 +10,7 @@ use wayhome_core::status::Snapshot;
 use crate::agent::check::{self, Verdict};
 use crate::agent::control::{self, Asked};
 use crate::agent::ssh::pin::FirstContact;
+use crate::command::signals::Signals;
 use crate::config::{Arguments, Config};
 use crate::error::{Failure, Outcome};
 use crate::{agent, paths, report};
@@ -108,13 +109,25 @@ fn run_kick(kick: &Kick) -> Outcome<u8> {
 
 fn run_check(args: &Check) -> Outcome<u8> {
     let config = check::read(&args.config)?;
-    let checked = runtime()?.block_on(check::check(&config))?;
+    let checked = runtime()?.block_on(async {
+        let mut signals = Signals::listen()?;
+        tokio::select! {
+            biased;
+            // The login is dropped with this, wherever it was, and that cleans up.
+            code = signals.next() => Ok(Err(code)),
+            checked = check::check(&config) => checked.map(Ok),
+        }
+    })?;
+    let checked = match checked {
+        Ok(checked) => checked,
+        Err(code) => return Ok(code),
+    };
     let text = if args.json {
         serde_json::to_string(&checked).map_err(|error| unwritten(&error))? + "\n"
     } else {
         checked.iter().map(|one| format!("{one}\n")).collect()
     };
-    report::print(text).map_err(|error| unwritten(&error))?;
+    report::data("the result", text)?;
     Ok(u8::from(checked.iter().any(|one| one.verdict != Verdict::LoggedIn)))
 }
 

@@ -4,9 +4,9 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::command::agent::runtime;
+use crate::command::signals::Signals;
 use crate::error::{Failure, Outcome};
 use crate::report;
 use crate::trial::{Cut, Step, Trial};
@@ -89,8 +89,7 @@ async fn show(args: &Args) -> Outcome<u8> {
     };
     if args.keep {
         report::note("\nIt runs. In another terminal:\n");
-        report::print(format!("{}\n", trial.command_line()))
-            .map_err(|error| Failure::new("the command cannot be written").because(&error))?;
+        report::data("the command", format!("{}\n", trial.command_line()))?;
         report::note("\nor look at the agent:\n");
         report::note(trial.status_line());
         report::note("\n^C ends it and cleans up.");
@@ -113,43 +112,11 @@ async fn show(args: &Args) -> Outcome<u8> {
             Report { steps: shown.collect(), down, seconds: began.elapsed().as_secs_f64() };
         let text = serde_json::to_string_pretty(&report)
             .map_err(|error| Failure::new("the report cannot be written").because(&error))?;
-        report::print(text + "\n")
-            .map_err(|error| Failure::new("the report cannot be written").because(&error))?;
+        report::data("the report", text + "\n")?;
     } else {
         report::note(summary(&down));
     }
     Ok(0)
-}
-
-/// What a person or a script ends a program with.
-struct Signals([Signal; 3]);
-
-impl Signals {
-    fn listen() -> Outcome<Self> {
-        let listen = |kind| {
-            signal(kind).map_err(|error: std::io::Error| {
-                Failure::new("signals cannot be received").because(&error)
-            })
-        };
-        let [interrupt, terminate, hangup] =
-            [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-        Ok(Self([listen(interrupt)?, listen(terminate)?, listen(hangup)?]))
-    }
-
-    /// One that has come while something went on that cannot be broken off.
-    async fn arrived(&mut self) -> Option<u8> {
-        tokio::time::timeout(Duration::from_millis(1), self.next()).await.ok()
-    }
-
-    /// Waits for one. Gives the exit code of a program that it ended, as shells count it.
-    async fn next(&mut self) -> u8 {
-        let Self([interrupt, terminate, hangup]) = self;
-        tokio::select! {
-            _ = interrupt.recv() => 130,
-            _ = terminate.recv() => 143,
-            _ = hangup.recv() => 129,
-        }
-    }
 }
 
 fn show_step(step: &Step) {

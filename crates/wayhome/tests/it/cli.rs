@@ -6,6 +6,7 @@ mod completions;
 mod documents;
 mod errors;
 mod help;
+mod interrupted;
 mod journal;
 mod loudness;
 mod man;
