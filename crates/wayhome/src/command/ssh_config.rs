@@ -91,24 +91,37 @@ pub struct PrintArgs {
 
 /// Runs the command.
 pub fn run(args: Args) -> Outcome<u8> {
-    let failed = |error: LaptopError| match &error {
-        LaptopError::Refused(..) => {
-            Failure::usage(error.to_string()).hint("print it anew at home: `wayhome ssh-config`")
+    let shown = |done: Result<(), LaptopError>| match done {
+        // It was done, and that nobody could be told undoes nothing; nor does a reader of a dry run
+        // who has seen enough.
+        Err(LaptopError::Tell(error))
+            if !args.dry_run || error.kind() == io::ErrorKind::BrokenPipe =>
+        {
+            Ok(())
         }
-        _ => Failure::new(error.to_string()),
+        done => done.map_err(failed),
     };
     // What would be done is what a dry run is asked for; what was done is a remark.
     let mut out: Box<dyn Write> =
         if args.dry_run { Box::new(io::stdout()) } else { Box::new(report::notes()) };
     if let Some(source) = &args.write {
         let home = paths::home()?;
-        write(source, args.dry_run, &home, &mut io::stdin(), &mut out).map_err(failed)?;
+        shown(write(source, args.dry_run, &home, &mut io::stdin(), &mut out))?;
     } else if let Some(name) = &args.remove {
-        remove(name, args.dry_run, &paths::home()?, &mut out).map_err(failed)?;
+        shown(remove(name, args.dry_run, &paths::home()?, &mut out))?;
     } else {
         print(args.print)?;
     }
     Ok(0)
+}
+
+fn failed(error: LaptopError) -> Failure {
+    match error {
+        LaptopError::Refused(..) => {
+            Failure::usage(error.to_string()).hint("print it anew at home: `wayhome ssh-config`")
+        }
+        _ => Failure::new(error.to_string()),
+    }
 }
 
 fn print(args: PrintArgs) -> Outcome {
@@ -137,8 +150,7 @@ fn print(args: PrintArgs) -> Outcome {
         report::warning(line);
     }
     let text = render(&roads).map_err(|error| Failure::usage(error.to_string()))?;
-    report::print(text)
-        .map_err(|error| Failure::new("the configuration cannot be written").because(&error))
+    report::data("the configuration", text)
 }
 
 /// Why the laptop's half failed.

@@ -10,7 +10,7 @@ use wayhome::ssh_config::render;
 use wayhome_lab::net::GATEWAY;
 use wayhome_lab::{Sshd, needs_lab};
 
-use super::roads;
+use super::{KEY_A, roads};
 use crate::seats::{Agent, Login, Seats, output, wayhome};
 
 /// `wayhome ssh-config` at home, and its text for `--write -` on the laptop.
@@ -96,6 +96,39 @@ fn writes_and_removes_under_a_home_of_its_own() {
     let (code, _, said) = on_a_laptop(home, &write, "Host *\n  ProxyCommand id\n");
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("standard input is not a text that"), "{said}");
+}
+
+#[test]
+fn what_is_installed_is_so_though_nobody_could_be_told() {
+    let home = tempfile::tempdir().unwrap();
+    let text = home.path().join("text");
+    fs::write(&text, render(&roads("home-ubuntu")).unwrap()).unwrap();
+    let (reader, nobody) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wayhome"));
+    command.args(["ssh-config", "--write"]).arg(&text).env_clear().env("HOME", home.path());
+    assert_eq!(command.stderr(nobody).status().unwrap().code(), Some(0));
+    assert!(home.path().join(".ssh/wayhome/home-ubuntu.conf").exists());
+}
+
+#[test]
+fn a_warning_is_an_object_where_the_log_is_for_programs() {
+    let home = tempfile::tempdir().unwrap();
+    let mut roads = roads("home-ubuntu");
+    let (code, _, said) =
+        on_a_laptop(home.path(), &["ssh-config", "--write", "-"], &render(&roads).unwrap());
+    assert_eq!(code, 0, "{said}");
+    roads.homes[0].host_keys = vec![KEY_A.parse().unwrap()];
+    let text = render(&roads).unwrap();
+    let json = ["--log-format", "json", "-q", "ssh-config", "--write", "-"];
+    let (code, _, said) = on_a_laptop(home.path(), &json, &text);
+    assert_eq!(code, 0, "{said}");
+    let object: serde_json::Value = serde_json::from_str(&said).expect(&said);
+    assert_eq!(object["event"], "warned");
+    assert!(
+        object["message"].as_str().unwrap().contains("had other host keys until now"),
+        "{said}"
+    );
 }
 
 #[test]
