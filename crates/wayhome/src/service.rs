@@ -20,9 +20,23 @@ pub mod unit;
 
 use std::path::{Path, PathBuf};
 
-use crate::error::Outcome;
+use crate::error::{Failure, Outcome};
 use crate::paths;
 use unit::{NAME, RunsAs};
+
+/// Refuses what the person may not do: `verb` is `install` or `uninstall`.
+pub fn may_change(verb: &str, is_own: bool, root: Option<&Path>) -> Outcome {
+    let is_root = rustix::process::geteuid().is_root();
+    if is_own && is_root {
+        return Err(Failure::usage("root has no user service, and no need of one")
+            .hint("leave `--user` out, or run this as the person whose service it is"));
+    }
+    if !is_own && root.is_none() && !is_root {
+        return Err(Failure::usage(format!("only root can {verb} a service of the system's"))
+            .hint("run it with `sudo`; for a service of your own, with `--user`"));
+    }
+    Ok(())
+}
 
 /// Where the configuration belongs.
 pub fn config_place(runs_as: &RunsAs) -> Outcome<PathBuf> {

@@ -112,12 +112,19 @@ impl Plan {
             let socket = name.starts_with("agent-") && name.ends_with(".sock");
             (socket || name.starts_with(sockets::PREFIX)).then_some(Some(!socket))
         });
-        plan.state(places, keep_config);
+        plan.state(&places.state, keep_config);
         if places.record.exists() && !plan.removes(&places.record) {
             plan.remove.push(Thing::File(places.record.clone()));
         }
         plan.account(places);
         plan.laptop(places);
+        plan
+    }
+
+    /// Looks what there is in a folder of the state alone.
+    pub fn of_state(state: &Path) -> Self {
+        let mut plan = Self::default();
+        plan.state(state, false);
         plan
     }
 
@@ -148,13 +155,13 @@ impl Plan {
         }
     }
 
-    fn state(&mut self, places: &Places, keep_config: bool) {
-        let keys = places.state.join("keys");
+    fn state(&mut self, state: &Path, keep_config: bool) {
+        let keys = state.join("keys");
         let keeps_keys = keep_config && keys.exists();
         if keeps_keys {
             self.keep.push((keys, "`--keep-config` says so"));
         }
-        self.folder(&places.state, &|name| {
+        self.folder(state, &|name| {
             let numbered = |before: &str, after: &str| {
                 name.strip_prefix(before).is_some_and(|rest| rest.ends_with(after))
             };

@@ -48,7 +48,7 @@ pub struct Request {
 pub fn install(request: &Request) -> Outcome {
     let systemd = Systemd { is_own: request.runs_as == RunsAs::Me, root: request.root.clone() };
     if !request.dry_run {
-        may_install(request)?;
+        super::may_change("install", systemd.is_own, request.root.as_deref())?;
         systemd.must_run()?;
     }
     let root = request.root.as_deref();
@@ -76,20 +76,6 @@ pub fn install(request: &Request) -> Outcome {
         return installation.show(&steps);
     }
     installation.perform(&steps)
-}
-
-/// Refuses what the person may not do.
-fn may_install(request: &Request) -> Outcome {
-    let is_root = rustix::process::geteuid().is_root();
-    match (&request.runs_as, &request.root) {
-        (RunsAs::Me, _) if is_root => Err(Failure::usage("root has no need of a user service")
-            .hint("leave `--user` out, or run this as the person whose service it is to be")),
-        (RunsAs::Own | RunsAs::Person(_), None) if !is_root => {
-            Err(Failure::usage("only root can install a service of the system's")
-                .hint("run it with `sudo`, or with `--user` for a service of your own"))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The account that the service runs as, if it is there already.

@@ -14,6 +14,7 @@ use super::systemd::{self, Systemd};
 use super::unit::{NAME, OWN_USER, RunsAs, STATE};
 use super::{config_place, unit_place};
 use crate::error::{Failure, Outcome};
+use crate::uninstall::{Plan, Thing};
 use crate::{paths, report};
 
 /// What was asked for.
@@ -33,6 +34,9 @@ pub struct Request {
 pub fn uninstall(request: &Request) -> Outcome<bool> {
     let runs_as = if request.is_own { RunsAs::Me } else { RunsAs::Own };
     let root = request.root.as_deref();
+    if !request.dry_run {
+        super::may_change("uninstall", request.is_own, root)?;
+    }
     let unit = below(root, &unit_place(&runs_as)?);
     let is_there = unit.symlink_metadata().is_ok();
     if is_there && !is_ours(&unit) {
@@ -46,14 +50,6 @@ pub fn uninstall(request: &Request) -> Outcome<bool> {
         request,
         systemd: Systemd { is_own: request.is_own, root: request.root.clone() },
     };
-    if !request.dry_run
-        && !request.is_own
-        && root.is_none()
-        && !rustix::process::geteuid().is_root()
-    {
-        return Err(Failure::usage("only root can uninstall a service of the system's")
-            .hint("run it with `sudo`; a service of your own with `--user`"));
-    }
     let mut any = false;
     if is_there {
         any = true;
@@ -70,10 +66,10 @@ pub fn uninstall(request: &Request) -> Outcome<bool> {
         }
         let state =
             if request.is_own { paths::state_dir()? } else { below(root, Path::new(STATE)) };
-        any |= removal.folder(&state)?;
+        let rest = removal.state(&state, &mut any)?;
         // As long as its files are there, so is the account; and this says that it is ours.
         let account = below(root, Path::new(SYSUSERS));
-        if !request.is_own && is_ours(&account) {
+        if !request.is_own && is_ours(&account) && rest.is_empty() {
             removal.account()?;
             any |= removal.file(&account)?;
             if let Some(folder) = account.parent() {
@@ -128,15 +124,22 @@ impl Removal<'_> {
         self.gone(path, || fs::remove_file(path))
     }
 
-    fn folder(&self, path: &Path) -> Outcome<bool> {
-        // What stands behind a link is not of wayhome's making.
-        if path.symlink_metadata().is_ok_and(|meta| meta.is_symlink()) {
-            return self.gone(path, || fs::remove_file(path));
+    /// Removes what an agent keeps in its state folder, and the folder if that was all. Gives what is
+    /// left: a folder that somebody named may have other things in it.
+    fn state(&self, folder: &Path, any: &mut bool) -> Outcome<Vec<PathBuf>> {
+        let plan = Plan::of_state(folder);
+        for thing in &plan.remove {
+            *any |= match thing {
+                Thing::Tree(path) => self.gone(path, || fs::remove_dir_all(path))?,
+                Thing::File(path) => self.file(path)?,
+                _ => false,
+            };
         }
-        if !path.exists() {
-            return Ok(false);
+        self.empty_folder(folder);
+        for (path, why) in &plan.keep {
+            report::warning(format!("`{}` is left: {why}", path.display()));
         }
-        self.gone(path, || fs::remove_dir_all(path))
+        Ok(plan.keep.into_iter().map(|(path, _)| path).collect())
     }
 
     /// Removes a folder of ours that nothing else lies in.

@@ -3,7 +3,7 @@
 use std::fs;
 
 use wayhome_lab::net::GATEWAY;
-use wayhome_lab::{assert_eventually, needs_lab};
+use wayhome_lab::{Machine, assert_eventually, needs_lab};
 
 use crate::seats::{Agent, Login, PORT, Running, SOON, Seats, output, wayhome};
 
@@ -97,4 +97,22 @@ fn the_configuration_can_stay() {
     assert_eq!(code, 0, "{told}");
     assert_eq!(home.sh("cat /etc/wayhome/agent.toml").unwrap(), CONFIG);
     assert_eq!(home.sh("ls -A /var/lib/wayhome 2>/dev/null || :").unwrap(), "");
+}
+
+#[test]
+fn a_folder_that_somebody_named_keeps_what_is_not_of_wayhomes() {
+    needs_lab!();
+    let machine = Machine::start("home").unwrap();
+    machine.add_user("fan", 4001, "/bin/sh").unwrap();
+    let program = machine.bring(env!("CARGO_BIN_EXE_wayhome").as_ref()).unwrap();
+    machine
+        .sh("mkdir -p /tmp/shared/keys; cd /tmp/shared; touch known_hosts precious keys/key
+            chown -R fan: .")
+        .unwrap();
+    let mut command = machine.command_as("fan", &program).unwrap();
+    command.args(["service", "uninstall", "agent", "--user", "--purge"]);
+    let (code, _, told) = output(command.env("STATE_DIRECTORY", "/tmp/shared"));
+    assert_eq!(code, 0, "{told}");
+    assert!(told.contains("`/tmp/shared/precious` is left"), "{told}");
+    assert_eq!(machine.sh("find /tmp/shared -type f").unwrap(), "/tmp/shared/precious\n");
 }

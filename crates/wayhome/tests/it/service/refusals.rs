@@ -94,8 +94,13 @@ fn only_root_may_install_for_the_system() {
         assert_eq!(code, 2, "{error}");
         assert!(error.contains("only root can"), "{error}");
     }
-    let (code, _, error) =
-        output(&mut wayhome(&machine, &["service", "install", "agent", "--user"]));
-    assert_eq!(code, 2, "{error}");
-    assert!(error.contains("root has no need of a user service"), "{error}");
+    // Its folders would be those of the system's service.
+    machine.sh("mkdir /etc/wayhome; touch /etc/wayhome/agent.toml").unwrap();
+    for verb in [&["install"][..], &["uninstall", "--purge"]] {
+        let arguments = [&["service", verb[0], "agent", "--user"], &verb[1..]].concat();
+        let (code, _, error) = output(&mut wayhome(&machine, &arguments));
+        assert_eq!(code, 2, "{error}");
+        assert!(error.contains("root has no user service"), "{error}");
+    }
+    assert!(machine.file("/etc/wayhome/agent.toml").exists());
 }
