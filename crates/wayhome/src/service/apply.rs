@@ -14,14 +14,6 @@ use crate::error::{Failure, Outcome};
 /// The largest key or certificate that is copied; a file that is larger is something else.
 const MAX_KEY: u64 = 64 * 1024;
 
-/// A path of the service's, in the image that it is written to.
-pub fn below(root: Option<&Path>, path: &Path) -> PathBuf {
-    match root {
-        Some(root) => root.join(path.strip_prefix("/").unwrap_or(path)),
-        None => path.to_owned(),
-    }
-}
-
 /// What has been changed, and how it was before.
 #[derive(Debug, Default)]
 pub struct Changes {

@@ -10,8 +10,9 @@ use wayhome_core::status::Snapshot;
 
 use super::account::{self, Account};
 use super::adopt::{self, Adopted};
-use super::apply::{Changes, Kind, below};
+use super::apply::{Changes, Kind};
 use super::dial::{self, Trial};
+use super::image::{self, below};
 use super::plan::{self, Facts, Shown, Step};
 use super::systemd::{self, Systemd};
 use super::unit::{MARK, NAME, OWN_USER, RunsAs, STATE, Unit, sysusers};
@@ -52,6 +53,7 @@ pub fn install(request: &Request) -> Outcome {
         systemd.must_run()?;
     }
     let root = request.root.as_deref();
+    image::check(root, [])?;
     let service = service_account(request)?;
     let unit = Unit {
         program: program(root)?,
@@ -70,6 +72,7 @@ pub fn install(request: &Request) -> Outcome {
         dial: request.dial,
     };
     let steps = plan::install(&facts);
+    image::check(root, steps.iter().filter_map(Step::place))?;
     let mut installation =
         Installation { request, systemd, unit: &unit, adopted: &adopted, service, replaced: None };
     if request.dry_run {

@@ -110,6 +110,18 @@ pub fn install(facts: &Facts<'_>) -> Vec<Step> {
     steps
 }
 
+impl Step {
+    /// The place that it writes to.
+    pub fn place(&self) -> Option<&Path> {
+        match self {
+            Self::Account { file } => Some(file),
+            Self::Folder { path, .. } | Self::File { path, .. } => Some(path),
+            Self::Key(key) => Some(&key.to),
+            Self::Dial | Self::Enable | Self::Start => None,
+        }
+    }
+}
+
 /// Where the description of the account belongs.
 pub const SYSUSERS: &str = "/etc/sysusers.d/wayhome.conf";
 
@@ -130,7 +142,7 @@ pub struct Shown<'a> {
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = |path: &Path| super::apply::below(self.root, path).display().to_string();
+        let place = |path: &Path| super::image::below(self.root, path).display().to_string();
         let mut manager = String::from(if self.is_own { "systemctl --user" } else { "systemctl" });
         if let Some(root) = self.root {
             manager = format!("{manager} --root={}", root.display());

@@ -7,7 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use wayhome_core::status::{Snapshot, millis};
 
-use super::apply::below;
+use super::image::{self, below};
 use super::systemd::{Properties, Systemd};
 use super::unit::{NAME, RunsAs};
 use super::{runtime_place, unit_place};
@@ -94,6 +94,7 @@ pub fn show(request: &Request) -> Outcome<u8> {
 /// Nothing runs in an image; what can be told is whether it will.
 fn show_image(request: &Request, systemd: &Systemd) -> Outcome<u8> {
     let file = unit_place(&RunsAs::Own)?;
+    image::check(request.root.as_deref(), [&*file])?;
     let is_there = below(request.root.as_deref(), &file).is_file();
     let enabled = is_there && systemd.ctl(&["is-enabled", NAME]).is_ok();
     let unit = UnitStatus {

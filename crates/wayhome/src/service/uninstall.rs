@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::account;
-use super::apply::below;
+use super::image::{self, below};
 use super::install::is_ours;
 use super::plan::SYSUSERS;
 use super::systemd::{self, Systemd};
@@ -37,7 +37,9 @@ pub fn uninstall(request: &Request) -> Outcome<bool> {
     if !request.dry_run {
         super::may_change("uninstall", request.is_own, root)?;
     }
-    let unit = below(root, &unit_place(&runs_as)?);
+    let (unit, config) = (unit_place(&runs_as)?, config_place(&runs_as)?);
+    image::check(root, [&*unit, &config, Path::new(STATE), Path::new(SYSUSERS)])?;
+    let (unit, config) = (below(root, &unit), below(root, &config));
     let is_there = unit.symlink_metadata().is_ok();
     if is_there && !is_ours(&unit) {
         let shown = unit.display();
@@ -58,7 +60,6 @@ pub fn uninstall(request: &Request) -> Outcome<bool> {
         removal.forget()?;
     }
     if request.purge {
-        let config = below(root, &config_place(&runs_as)?);
         any |= removal.file(&config)?;
         any |= removal.file(&config.with_extension("toml.old"))?;
         if let Some(folder) = config.parent() {

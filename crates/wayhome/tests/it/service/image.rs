@@ -2,6 +2,7 @@
 //! nothing else.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use super::{Desk, tree};
 
@@ -134,4 +135,33 @@ fn an_image_without_the_program_is_refused() {
     assert_eq!(code, 2, "{error}");
     assert!(error.contains("install -D -m 755"), "the remedy: {error}");
     assert!(!desk.image("/etc").exists(), "nothing is written");
+}
+
+#[test]
+fn a_link_out_of_the_image_is_not_followed() {
+    let desk = Desk::new();
+    assert_eq!(desk.install(&[]).0, 0);
+    // The same links, but absolute ones, which mean this machine's own folders here.
+    for name in ["etc", "var"] {
+        fs::rename(desk.image(name), desk.at(name)).unwrap();
+        symlink(desk.at(name), desk.image(name)).unwrap();
+    }
+    let before = tree(desk.folder.path());
+    let purged = desk.service("uninstall", &["--purge"]);
+    for (code, _, error) in [desk.install(&[]), purged, desk.service("status", &[])] {
+        assert_eq!(code, 2, "{error}");
+        assert!(error.contains("leads out of the image"), "{error}");
+    }
+    assert_eq!(tree(desk.folder.path()), before);
+}
+
+#[test]
+fn an_image_that_is_not_there_is_refused() {
+    let desk = Desk::new();
+    fs::remove_dir_all(desk.at("image")).unwrap();
+    let none = ["install", "uninstall", "status"].map(|verb| desk.service(verb, &[]));
+    for (code, _, error) in none {
+        assert_eq!(code, 2, "{error}");
+        assert!(error.contains("image` cannot be opened"), "{error}");
+    }
 }
