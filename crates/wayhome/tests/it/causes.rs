@@ -16,10 +16,10 @@ use std::time::Duration;
 use wayhome_core::status::{LinkState, Snapshot};
 use wayhome_lab::net::GATEWAY;
 use wayhome_lab::sshd::Builder;
-use wayhome_lab::{OpenSsh, Sshd, assert_eventually};
+use wayhome_lab::{Machine, OpenSsh, Sshd, assert_eventually};
 
 use crate::gateway::variants;
-use crate::seats::{Agent, Login, Seats};
+use crate::seats::{Agent, Login, Seats, output, wayhome};
 
 /// Long enough for a cause that comes only after waits: a key exchange that hangs twice.
 const LATER: Duration = Duration::from_secs(40);
@@ -123,4 +123,10 @@ fn redial(agent: &Agent<'_>) {
     for pid in children {
         agent.machine.sh(&format!("kill -9 {pid}")).unwrap();
     }
+}
+
+/// Tells the agent to try now.
+fn kick(home: &Machine) {
+    let (code, _, error) = output(&mut wayhome(home, &["agent", "kick"]));
+    assert_eq!(code, 0, "{error}");
 }

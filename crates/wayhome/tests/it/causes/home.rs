@@ -6,8 +6,8 @@ use wayhome_core::status::{LinkState, ServiceState};
 use wayhome_lab::net::GATEWAY;
 use wayhome_lab::{Machine, OpenSsh, assert_eventually, needs_lab};
 
-use super::{Stage, redial, until_halted, until_link, until_service, versions};
-use crate::seats::{Agent, Running, SOON, output, wayhome};
+use super::{Stage, kick, redial, until_halted, until_link, until_service, versions};
+use crate::seats::{Agent, Running, SOON, output};
 
 /// Puts a file in the place of each ssh of a machine, which it sees alone; `None` takes it away again.
 fn ssh_is(home: &Machine, openssh: &OpenSsh, what: Option<&str>) {
@@ -57,11 +57,6 @@ fn an_ssh_that_is_missing_too_old_or_has_a_bad_configuration() {
         kick(home);
         agent.until_up();
     }
-}
-
-fn kick(home: &Machine) {
-    let (code, _, error) = output(&mut wayhome(home, &["agent", "kick"]));
-    assert_eq!(code, 0, "{error}");
 }
 
 #[test]

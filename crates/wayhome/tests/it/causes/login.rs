@@ -7,9 +7,9 @@ use wayhome_lab::net::GATEWAY;
 use wayhome_lab::sshd::Builder;
 use wayhome_lab::{Machine, Sshd, assert_eventually, needs_lab};
 
-use super::{LATER, Stage, redial, shown, until_halted, until_link, versions};
+use super::{LATER, Stage, kick, redial, shown, until_halted, until_link, versions};
 use crate::gateway::variants;
-use crate::seats::{output, wayhome};
+use crate::seats::output;
 
 const PINS: &str = "/var/lib/wayhome/known_hosts";
 
@@ -30,11 +30,6 @@ fn a_host_key_that_is_not_pinned_and_one_that_is_another() {
         kick(home);
         until_halted(&agent, "host-key-changed");
     }
-}
-
-fn kick(home: &Machine) {
-    let (code, _, error) = output(&mut wayhome(home, &["agent", "kick"]));
-    assert_eq!(code, 0, "{error}");
 }
 
 /// Makes a CA at `/tmp/ca`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use wayhome_lab::net::GATEWAY;
 use wayhome_lab::{Machine, assert_eventually, needs_lab};
 
-use super::{LATER, Stage, shown, until_link, versions};
+use super::{LATER, Stage, kick, shown, until_halted, until_link, versions};
 use crate::seats::{Agent, Running, SOON};
 
 /// A name server that gives every question the same answer: a code of RFC 1035 (2: it failed,
@@ -85,7 +85,34 @@ fn no_route_a_closed_port_and_silence() {
     }
 }
 
-/// Gives the gateway a rule for what comes in, and counts what it catches.
+#[test]
+fn a_route_that_is_prohibited_and_no_common_language() {
+    needs_lab!();
+    for openssh in versions() {
+        let stage = Stage::of(&openssh);
+        let home = stage.seats.lab.home();
+        stage.pin(&format!("[{GATEWAY}]:2299 {}", stage.seats.gateway_key()));
+        home.sh(&format!("ip route add prohibit {GATEWAY}")).unwrap();
+        let agent = stage.agent_at(&format!("root@{GATEWAY}:2299"), &[]);
+        until_link(&agent, "connect-failed");
+        let finding = agent.link().cause.unwrap();
+        assert!(finding.text.contains("Permission denied"), "{finding:?}");
+        home.sh(&format!("ip route del prohibit {GATEWAY}")).unwrap();
+        drop(agent);
+
+        home.sh("mkdir -m 700 -p ~/.ssh; echo 'Ciphers aes128-ctr' > ~/.ssh/config").unwrap();
+        let sshd = stage.open(|builder| builder.line("Ciphers aes256-ctr"));
+        let agent = stage.agent(&sshd);
+        until_halted(&agent, "no-common-algorithm");
+        let finding = agent.link().cause.unwrap();
+        assert!(finding.text.contains("cipher"), "{finding:?}");
+        home.sh("rm ~/.ssh/config").unwrap();
+        kick(agent.machine);
+        agent.until_up();
+    }
+}
+
+/// Gives a machine a rule for what passes there, and counts what it catches.
 fn rule(machine: &Machine, hook: &str, rule: &str) {
     machine
         .sh(&format!(
