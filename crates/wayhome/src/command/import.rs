@@ -24,7 +24,7 @@ use crate::service::unit::OWN_USER;
 /// and what to do. Nothing is changed, unless --take-over says so.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  wayhome import -- autossh -M 0 -N -i ~/.ssh/id_ed25519 -R 2222:localhost:22 root@203.0.113.10
+  wayhome import autossh -M 0 -N -i ~/.ssh/id_ed25519 -R 2222:localhost:22 root@203.0.113.10
   wayhome import --unit reverse-ssh.service --output agent.toml
   sudo wayhome import --unit reverse-ssh.service --take-over")]
 pub struct Args {
@@ -56,7 +56,7 @@ pub struct Args {
     /// within 60 s, or on ^C, wayhome's service is stopped and the old one started again. A service of
     /// its own does this (wayhome-take-over.service), so it goes on if your terminal vanishes with the
     /// old tunnel. Until the proof the old unit stays enabled: after a power cut it comes back.
-    #[arg(long, requires = "unit", conflicts_with = "output")]
+    #[arg(long, requires = "unit", conflicts_with_all = ["output", "command"])]
     take_over: bool,
     /// With --take-over: run as this user; the unit's own if not given, or `wayhome` in place of root
     #[arg(long = "as", value_name = "USER", requires = "take_over", conflicts_with = "user")]
@@ -73,8 +73,8 @@ pub struct Args {
     /// Bring the switch that is recorded there to an end
     #[arg(long, hide = true, value_name = "RECORD", exclusive = true)]
     settle: Option<PathBuf>,
-    /// The old command, with all its arguments, after `--`
-    #[arg(last = true, value_name = "COMMAND", conflicts_with = "unit")]
+    /// The old command, with all its arguments; as words, or in quotes as one
+    #[arg(trailing_var_arg = true, value_name = "COMMAND", conflicts_with = "unit")]
     command: Vec<String>,
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::exec::{self, Started};
+use super::shell;
 use super::specifiers::Specifiers;
 use super::tunnel::Place;
 use super::unit::Unit;
@@ -38,6 +39,17 @@ pub struct Found {
 
 /// The command that was given, as the person who gives it would run it.
 pub fn command(words: Vec<String>) -> Outcome<Found> {
+    let words = match words.as_slice() {
+        // In quotes, as it stands in a crontab or a script.
+        [line] if line.contains(char::is_whitespace) => {
+            shell::split(line, &|name| std::env::var(name).ok()).map_err(|error| {
+                Failure::usage("a command line cannot be imported")
+                    .because(&error)
+                    .hint("give the command alone, without quotes: `wayhome import autossh …`")
+            })?
+        }
+        _ => words,
+    };
     let ours = std::env::vars_os().filter_map(|(name, value)| {
         let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
         name.starts_with("AUTOSSH_").then_some((name, value))
@@ -69,7 +81,7 @@ pub fn unit(named: &str, manager: Manager) -> Outcome<Found> {
     let unit = Unit::parse(&text);
     let started = exec::started(&unit, &at, &|path| fs::read_to_string(path)).map_err(|error| {
         Failure::usage(format!("the unit `{name}` cannot be imported")).because(&error).hint(
-            "import the command that it comes to instead: wayhome import -- ssh -N -R 2222:localhost:22 …",
+            "import the command that it comes to instead: wayhome import ssh -N -R 2222:localhost:22 …",
         )
     })?;
     let place = place(&started, &at, manager)?;

@@ -107,10 +107,10 @@ impl TunnelError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Empty | Self::Program(_) | Self::NoDestination => {
-                "give the whole command: wayhome import -- ssh -N -R 2222:localhost:22 root@203.0.113.10"
+                "give the whole command: wayhome import ssh -N -R 2222:localhost:22 root@203.0.113.10"
             }
             Self::Shell(_) => {
-                "give the command that it comes to: wayhome import -- ssh -N -R 2222:localhost:22 …"
+                "give the command that it comes to: wayhome import ssh -N -R 2222:localhost:22 …"
             }
             Self::Public(_) => {
                 "say which: `--public` keeps it so, `--loopback` opens it to the gateway alone (as \

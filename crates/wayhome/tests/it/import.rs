@@ -143,3 +143,24 @@ fn an_agent_runs_with_what_was_imported() {
     let agent = Agent::run(home, &["--config", "/tmp/agent.toml", "--accept-new"]);
     agent.until_up();
 }
+
+#[test]
+fn a_command_is_read_with_and_without_dashes_and_in_quotes() {
+    needs_lab!();
+    let machine = home();
+    let words = ["autossh", "-M", "0", "-N", "-R", "2222:localhost:22", "root@203.0.113.10"];
+    let line = words.join(" ");
+    let dashed: Vec<&str> = std::iter::once("--").chain(words).collect();
+    let (code, text, told) = import(&machine, &words);
+    assert_eq!(code, 0, "{told}");
+    assert!(text.contains("address = \"ssh://root@203.0.113.10\""), "{text}");
+    for arguments in [dashed.as_slice(), &[line.as_str()]] {
+        assert_eq!(import(&machine, arguments), (0, text.clone(), told.clone()), "{arguments:?}");
+    }
+    let (code, _, told) = import(&machine, &["ssh -NR 2222:localhost:22 root@gw; touch /tmp/x"]);
+    assert!(code == 2 && told.contains("more than to run one command"), "{told}");
+    // There is no unit that could be stopped.
+    let take_over: Vec<&str> = std::iter::once("--take-over").chain(words).collect();
+    let (code, _, told) = import(&machine, &take_over);
+    assert!(code == 2 && told.contains("cannot be used with"), "{told}");
+}
