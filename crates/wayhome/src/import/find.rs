@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -79,7 +80,7 @@ pub fn unit(named: &str, manager: Manager) -> Outcome<Found> {
     };
     let at = specifiers(&name, manager)?;
     let unit = Unit::parse(&text);
-    let started = exec::started(&unit, &at, &|path| fs::read_to_string(path)).map_err(|error| {
+    let started = exec::started(&unit, &at, &read_page).map_err(|error| {
         Failure::usage(format!("the unit `{name}` cannot be imported")).because(&error).hint(
             "import the command that it comes to instead: wayhome import ssh -N -R 2222:localhost:22 …",
         )
@@ -173,18 +174,24 @@ fn unit_text(name: &str, manager: Manager) -> Outcome<String> {
 }
 
 fn read_unit(path: &Path) -> Outcome<String> {
-    /// A unit is a page of text.
-    const MAX_SIZE: u64 = 1024 * 1024;
-    let unreadable = |error: &std::io::Error| {
+    read_page(path).map_err(|error| {
         Failure::usage(format!("the unit `{}` cannot be read", path.display()))
-            .because(error)
+            .because(&error)
             .hint("a unit that systemd knows is named without a path: `--unit reverse-ssh.service`")
-    };
-    let meta = fs::metadata(path).map_err(|e| unreadable(&e))?;
-    if !meta.is_file() || meta.len() > MAX_SIZE {
-        return Err(Failure::usage(format!("`{}` is no unit", path.display())));
+    })
+}
+
+/// Reads a unit, or what it names: a page of text. A pipe has no end, and a device none either.
+fn read_page(path: &Path) -> io::Result<String> {
+    const MAX_SIZE: u64 = 1024 * 1024;
+    let meta = fs::metadata(path)?;
+    if !meta.is_file() {
+        return Err(io::Error::other("it is no file"));
     }
-    fs::read_to_string(path).map_err(|e| unreadable(&e))
+    if meta.len() > MAX_SIZE {
+        return Err(io::Error::other("it is too large"));
+    }
+    fs::read_to_string(path)
 }
 
 /// Where units lie, the first before the others (systemd.unit(5)).

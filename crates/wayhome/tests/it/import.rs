@@ -96,8 +96,12 @@ fn what_cannot_be_imported_is_refused_with_the_reason() {
         "[Service]\nExecStart=/bin/sh -c 'while :; do ssh gw; done'\n",
     );
     write_unit(&machine, "other.service", "[Service]\nUser=nobody-here\nExecStart=/bin/ssh gw\n");
+    let endless = "[Service]\nEnvironmentFile=/dev/zero\nExecStart=/bin/ssh gw\n";
+    write_unit(&machine, "endless.service", endless);
     for (arguments, part) in [
-        (&["--unit", "loop"][..], "it does more than to run one command"),
+        (&["--unit", "endless"][..], "`EnvironmentFile=/dev/zero` cannot be read: it is no file"),
+        (&["--unit", "/dev/zero"], "the unit `/dev/zero` cannot be read"),
+        (&["--unit", "loop"], "it does more than to run one command"),
         (&["--unit", "other"], "`User=nobody-here` is no user of this machine"),
         (&["--unit", "missing"], "there is no unit `missing.service`"),
         (&["--unit", "./missing"], "the unit `./missing` cannot be read"),
