@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 
 use super::account::Account;
 use crate::error::{Failure, Outcome};
+use crate::report;
 
 /// The largest key or certificate that is copied; a file that is larger is something else.
 const MAX_KEY: u64 = 64 * 1024;
@@ -101,12 +102,21 @@ impl Changes {
     /// Puts everything back as it was, the last first.
     pub fn undo(self) {
         for undo in self.undo.into_iter().rev() {
-            // What cannot be put back is in nobody's way: a folder that something else lies in.
+            // What cannot be removed is in nobody's way: a folder that something else lies in.
             let _ = match undo {
                 Undo::Folder(path) => fs::remove_dir(path),
                 Undo::File(path, None) => fs::remove_file(path),
                 Undo::File(path, Some(before)) => {
-                    replace(&path, &before.content, before.mode, Some((before.uid, before.gid)))
+                    let owner = Some((before.uid, before.gid));
+                    if let Err(error) = replace(&path, &before.content, before.mode, owner) {
+                        let shown = path.display();
+                        report::warning(format!(
+                            "`{shown}` could not be put back as it was: {error}"
+                        ));
+                        // What was written before it may be the only copy: that stays.
+                        return;
+                    }
+                    Ok(())
                 }
             };
         }
@@ -207,6 +217,20 @@ mod tests {
         changes.undo();
         assert!(!at("a").exists());
         assert_eq!((fs::read(at("old")).unwrap(), mode("old")), (b"before".to_vec(), 0o640));
+    }
+
+    #[test]
+    fn a_copy_stays_if_what_it_is_of_cannot_be_put_back() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        fs::write(at("agent.toml"), "mine").unwrap();
+        let mut changes = Changes::default();
+        changes.file(&at("agent.toml.old"), b"mine", PRIVATE).unwrap();
+        changes.file(&at("agent.toml"), b"new", PRIVATE).unwrap();
+        fs::remove_file(at("agent.toml")).unwrap();
+        fs::create_dir(at("agent.toml")).unwrap();
+        changes.undo();
+        assert_eq!(fs::read(at("agent.toml.old")).unwrap(), b"mine");
     }
 
     #[test]

@@ -225,20 +225,17 @@ impl Installation<'_> {
     fn perform(&mut self, steps: &[Step]) -> Outcome {
         let mut changes = Changes::default();
         let had_account = self.service.is_some();
-        let dial = steps.iter().position(|step| *step == Step::Dial);
-        let (before, after) = steps.split_at(dial.map_or(0, |at| at + 1));
-        for step in before {
-            if let Err(failure) = self.perform_one(step, &mut changes) {
-                changes.undo();
-                if !had_account && self.request.runs_as == RunsAs::Own {
-                    // It may not have come to that; what failed first is the error to tell.
-                    let _ = systemd::run(std::process::Command::new("userdel").arg(OWN_USER));
-                }
-                return Err(failure.note("nothing was installed"));
+        // A service that is there as a whole and does not start is left to be looked at.
+        let whole = steps.iter().position(|step| *step == Step::Enable).unwrap_or(steps.len());
+        let (before, after) = steps.split_at(whole);
+        if let Err(failure) = self.write_all(before, &mut changes) {
+            changes.undo();
+            let is_here = self.request.root.is_none();
+            if is_here && !had_account && self.request.runs_as == RunsAs::Own {
+                // It may not have come to that; what failed first is the error to tell.
+                let _ = systemd::run(std::process::Command::new("userdel").arg(OWN_USER));
             }
-        }
-        if dial.is_none() {
-            self.carry_pins_over(&mut changes)?;
+            return Err(failure.note("nothing was installed"));
         }
         for step in after {
             self.perform_one(step, &mut changes)?;
@@ -247,6 +244,13 @@ impl Installation<'_> {
             self.say_how_it_is()?;
         }
         Ok(())
+    }
+
+    fn write_all(&mut self, steps: &[Step], changes: &mut Changes) -> Outcome {
+        for step in steps {
+            self.perform_one(step, changes)?;
+        }
+        if steps.contains(&Step::Dial) { Ok(()) } else { self.carry_pins_over(changes) }
     }
 
     fn perform_one(&mut self, step: &Step, changes: &mut Changes) -> Outcome {

@@ -69,8 +69,8 @@ pub struct Facts<'a> {
     pub dial: bool,
 }
 
-/// The steps of an installation. What comes before [`Step::Dial`] is only what that needs, and is
-/// undone if it fails.
+/// The steps of an installation. What comes before [`Step::Dial`] is only what that needs; until
+/// [`Step::Enable`] all is undone if one fails.
 pub fn install(facts: &Facts<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
     let unit = facts.unit;

@@ -106,11 +106,12 @@ fn a_unit_of_somebody_elses_is_left_alone() {
     let desk = Desk::new();
     fs::create_dir_all(desk.image("/etc/systemd/system")).unwrap();
     fs::write(desk.image(UNIT), "[Service]\nExecStart=/bin/true\n").unwrap();
+    let before = tree(&desk.at("image"));
     for (code, _, error) in [desk.install(&[]), desk.service("uninstall", &["--purge"])] {
         assert_eq!(code, 2, "{error}");
         assert!(error.contains("wayhome-agent.service"), "{error}");
+        assert_eq!(tree(&desk.at("image")), before, "and nothing else is written");
     }
-    assert!(fs::read_to_string(desk.image(UNIT)).unwrap().starts_with("[Service]"));
 }
 
 #[test]
