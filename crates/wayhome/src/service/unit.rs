@@ -59,7 +59,7 @@ pub struct Unit {
 impl Unit {
     /// The unit file.
     pub fn render(&self) -> String {
-        let program = word(&self.program);
+        let program = program(&self.program);
         let config = word(&self.config);
         let mut text = format!(
             "{MARK}; `wayhome service uninstall agent` removes it.\n\
@@ -194,6 +194,11 @@ pub fn sysusers() -> String {
     )
 }
 
+/// The path of a program, in which systemd replaces no variable: there is no `$$` for `$`.
+fn program(path: &Path) -> String {
+    word(path).replace("$$", "$")
+}
+
 /// A path as one word of a command line (systemd.service(5)).
 fn word(path: &Path) -> String {
     let text = path.display().to_string();
@@ -257,6 +262,8 @@ mod tests {
         ] {
             assert_eq!(word(Path::new(path)), expected);
         }
+        assert_eq!(program(Path::new("/opt/w$x%y z")), "\"/opt/w$x%%y z\"");
+        assert_eq!(program(Path::new("/opt/$$")), "\"/opt/$$\"");
     }
 
     #[test]
