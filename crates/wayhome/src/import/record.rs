@@ -54,6 +54,9 @@ impl Record {
         match fs::read(path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| failed(&e)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Err(failed(&error).hint("it is root's: run this with sudo"))
+            }
             Err(error) => Err(failed(&error)),
         }
     }

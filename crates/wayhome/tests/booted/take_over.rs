@@ -74,6 +74,8 @@ fn wayhome_takes_the_place_of_the_old_tunnel() {
     let (code, told) = result(&road);
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("proven after") && told.contains("stopped and disabled"), "{told}");
+    let told = road.as_fan("wayhome import --result 2>&1 || :");
+    assert!(told.contains("run this with sudo"), "{told}");
 }
 
 #[test]
