@@ -119,10 +119,16 @@ fn look(gateway: &Address, args: &Args) -> Outcome<u8> {
 
 /// A fingerprint, with or without what `ssh-keygen -l` prints around it.
 fn fingerprint(text: &str) -> Result<String, String> {
-    let found = text.split_whitespace().find(|word| word.starts_with("SHA256:"));
+    // SHA-256 has 32 bytes: 43 characters of base64, without what would fill them up.
+    let is_whole = |rest: &str| {
+        rest.len() == 43
+            && rest.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '/'))
+    };
+    let mut words = text.split_whitespace();
+    let found = words.find(|word| word.strip_prefix("SHA256:").is_some_and(is_whole));
     found.map(str::to_owned).ok_or_else(|| {
-        "a fingerprint begins with `SHA256:`; `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` \
-         at home shows it"
+        "a fingerprint is `SHA256:` and 43 characters; \
+         `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` at home shows it"
             .to_owned()
     })
 }

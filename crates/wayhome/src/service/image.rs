@@ -27,6 +27,10 @@ pub fn check<'a>(root: Option<&Path>, places: impl IntoIterator<Item = &'a Path>
             .because(&error)
             .hint("`--root` takes the folder in which the other machine's files lie")
     })?;
+    if whole == Path::new("/") {
+        return Err(Failure::usage(format!("the image `{shown}` is this machine itself"))
+            .hint("leave `--root` out, and it is installed here"));
+    }
     for place in places {
         let inside = place.strip_prefix("/").unwrap_or(place);
         for way in inside.ancestors().filter(|way| !way.as_os_str().is_empty()) {
@@ -76,6 +80,10 @@ mod tests {
         for none in [file, folder.path().join("nowhere")] {
             let told = super::check(Some(&none), []).unwrap_err().to_string();
             assert!(told.contains("cannot be opened"), "{told}");
+        }
+        for here in ["/", "/usr/.."] {
+            let told = super::check(Some(Path::new(here)), []).unwrap_err().to_string();
+            assert!(told.contains("is this machine itself"), "{told}");
         }
     }
 }
