@@ -39,6 +39,26 @@ impl HostKey {
         &self.blob
     }
 
+    /// The Ed25519 key with these 32 bytes (RFC 8709).
+    pub fn ed25519(key: &[u8; 32]) -> Self {
+        let algorithm = Algorithm::Ed25519;
+        let mut blob = Vec::new();
+        for field in [algorithm.as_str().as_bytes(), key] {
+            // Both are far shorter than that.
+            blob.extend(u32::try_from(field.len()).unwrap_or(u32::MAX).to_be_bytes());
+            blob.extend(field);
+        }
+        Self { algorithm, blob: encode_base64(&blob) }
+    }
+
+    /// The 32 bytes of an Ed25519 key; `None` of any other.
+    pub fn ed25519_bytes(&self) -> Option<[u8; 32]> {
+        if self.algorithm != Algorithm::Ed25519 {
+            return None;
+        }
+        decode_base64(self.blob.as_bytes())?.last_chunk().copied()
+    }
+
     /// The key from its two fields.
     pub fn new(algorithm: &str, blob: &str) -> Result<Self, HostKeyError> {
         let algorithm = algorithm.parse()?;
@@ -264,6 +284,20 @@ fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
     (unused == 0).then_some(bytes)
 }
 
+fn encode_base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let word = chunk.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte))
+            << (8 * (3 - chunk.len()));
+        for place in 0..4 {
+            let digit = DIGITS.get((word >> (18 - 6 * place) & 63) as usize).copied();
+            text.push(if place <= chunk.len() { char::from(digit.unwrap_or(b'=')) } else { '=' });
+        }
+    }
+    text
+}
+
 fn base64_digit(c: u8) -> Option<u8> {
     match c {
         b'A'..=b'Z' => Some(c - b'A'),
@@ -319,21 +353,6 @@ pub(crate) mod tests {
         keys.sort();
         assert_eq!(keys[0].algorithm(), Algorithm::Ed25519);
         assert!(Algorithm::ALL.is_sorted());
-    }
-
-    fn encode_base64(bytes: &[u8]) -> String {
-        const DIGITS: &[u8; 64] =
-            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        let mut text = String::new();
-        for chunk in bytes.chunks(3) {
-            let word = chunk.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte))
-                << (8 * (3 - chunk.len()));
-            for place in 0..4 {
-                let digit = DIGITS[(word >> (18 - 6 * place) & 63) as usize] as char;
-                text.push(if place <= chunk.len() { digit } else { '=' });
-            }
-        }
-        text
     }
 
     fn blob(fields: &[&[u8]]) -> Vec<u8> {

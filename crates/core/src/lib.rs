@@ -12,6 +12,7 @@ pub mod address;
 pub mod backoff;
 pub mod health;
 pub mod host_key;
+pub mod key;
 pub mod known_hosts;
 pub mod link;
 pub mod liveness;
