@@ -18,3 +18,4 @@ pub mod ssh_config;
 mod supervise;
 pub mod trial;
 pub mod uninstall;
+pub mod wire;

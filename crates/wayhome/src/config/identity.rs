@@ -39,7 +39,8 @@ pub fn check_unattended(path: &Path) -> Outcome {
     }
 }
 
-fn check_file(path: &Path) -> Outcome {
+/// Whether the file is there, is a private key by its name, and is ours alone.
+pub fn check_file(path: &Path) -> Outcome {
     let shown = path.display();
     let meta = fs::metadata(path).map_err(|error| {
         Failure::usage(format!("the identity `{shown}` cannot be read")).because(&error).hint(
