@@ -1,4 +1,5 @@
-//! Where a gateway is: `ssh://root@203.0.113.10:22`, or as ssh's command line has it.
+//! Where a gateway is: `ssh://root@203.0.113.10:22`, or as ssh's command line has it; and
+//! `wayhome://gw.example.org:7222` for one that runs `wayhome gateway`.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -142,6 +143,84 @@ impl From<Address> for String {
     }
 }
 
+/// The port of a `wayhome gateway` that says no other.
+pub const NATIVE_PORT: u16 = 7222;
+
+/// The address of a gateway that runs `wayhome gateway`: `wayhome://gw.example.org`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NativeAddress {
+    /// A name, or an IP address without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl NativeAddress {
+    /// Whether a text is meant to be one, right or wrong.
+    pub fn is_meant(text: &str) -> bool {
+        text.starts_with("wayhome:")
+    }
+}
+
+impl FromStr for NativeAddress {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let bad = |why: &str| {
+            let shown = masked(text);
+            Err(AddressError(format!(
+                "`{}` {why}; write `wayhome://gw.example.org`, or `wayhome://203.0.113.10:7222`",
+                shown.escape_default()
+            )))
+        };
+        let Some(rest) = text.strip_prefix("wayhome://") else {
+            return bad("is no `wayhome://` address");
+        };
+        let place = rest.strip_suffix('/').unwrap_or(rest);
+        if place.contains('@') {
+            return bad("has a login name, and there are no accounts at such a gateway");
+        }
+        match split_port(place) {
+            // Brackets are where colons are, and nowhere else.
+            Some((host, port))
+                if is_host(host) && (place.starts_with('[') || !host.contains(':')) =>
+            {
+                Ok(Self { host: host.to_owned(), port: port.unwrap_or(NATIVE_PORT) })
+            }
+            Some((host, _)) if host.contains(':') => bad("has an IPv6 address without `[` and `]`"),
+            Some(_) => bad("has no host"),
+            None => bad("has a port that is not a number from 1 to 65535"),
+        }
+    }
+}
+
+impl fmt::Display for NativeAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("wayhome://")?;
+        if self.host.contains(':') {
+            write!(f, "[{}]", self.host)?;
+        } else {
+            f.write_str(&self.host)?;
+        }
+        if self.port == NATIVE_PORT { Ok(()) } else { write!(f, ":{}", self.port) }
+    }
+}
+
+impl TryFrom<String> for NativeAddress {
+    type Error = AddressError;
+
+    fn try_from(text: String) -> Result<Self, AddressError> {
+        text.parse()
+    }
+}
+
+impl From<NativeAddress> for String {
+    fn from(address: NativeAddress) -> Self {
+        format!("{address}")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,6 +273,35 @@ mod tests {
             ("ssh://root@gw:x", "1 to 65535"),
         ] {
             let error = text.parse::<Address>().unwrap_err().to_string();
+            assert!(error.contains(part), "`{text}`: {error}");
+        }
+    }
+
+    #[test]
+    fn reads_a_native_gateway() {
+        for (text, host, port, shown) in [
+            ("wayhome://gw.example.org", "gw.example.org", 7222, "wayhome://gw.example.org"),
+            ("wayhome://203.0.113.10:443/", "203.0.113.10", 443, "wayhome://203.0.113.10:443"),
+            ("wayhome://[2001:db8::1]", "2001:db8::1", 7222, "wayhome://[2001:db8::1]"),
+            ("wayhome://[2001:db8::1]:1", "2001:db8::1", 1, "wayhome://[2001:db8::1]:1"),
+            ("wayhome://gw:7222", "gw", 7222, "wayhome://gw"),
+        ] {
+            let address: NativeAddress = text.parse().unwrap();
+            assert_eq!((address.host.as_str(), address.port), (host, port), "{text}");
+            assert_eq!(address.to_string(), shown);
+            assert_eq!(shown.parse::<NativeAddress>().unwrap(), address);
+        }
+        for (text, part) in [
+            ("ssh://gw", "no `wayhome://`"),
+            ("wayhome:gw", "no `wayhome://`"),
+            ("wayhome://", "has no host"),
+            ("wayhome://-x", "has no host"),
+            ("wayhome://root@gw", "no accounts"),
+            ("wayhome://gw:0", "1 to 65535"),
+            ("wayhome://2001:db8::1", "without `[`"),
+            ("wayhome://gw;id", "has no host"),
+        ] {
+            let error = text.parse::<NativeAddress>().unwrap_err().to_string();
             assert!(error.contains(part), "`{text}`: {error}");
         }
     }

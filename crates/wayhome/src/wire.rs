@@ -8,9 +8,6 @@ pub mod leg;
 pub mod messages;
 pub mod tls;
 
-/// The port of a gateway that says no other.
-pub const PORT: u16 = 7222;
-
 /// The longest first flight of an inner TLS that is passed on: with the hybrid key exchange it has
 /// about 1,700 bytes.
 pub const MAX_FLIGHT: usize = 8192;
