@@ -17,6 +17,7 @@ pub mod known_hosts;
 pub mod link;
 pub mod liveness;
 pub mod name;
+pub mod refusal;
 pub mod secret;
 pub mod service;
 pub mod status;
