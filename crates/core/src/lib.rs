@@ -10,6 +10,7 @@ extern crate std;
 
 pub mod address;
 pub mod backoff;
+pub mod grant;
 pub mod health;
 pub mod host_key;
 pub mod key;
