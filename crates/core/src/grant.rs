@@ -122,6 +122,11 @@ impl Grants {
         self.by_key.values().flatten()
     }
 
+    /// What a person calls this key, if a grant has it.
+    pub fn name_of(&self, key: &Key) -> Option<&Label> {
+        self.by_key.get(key)?.first().map(|grant| &grant.name)
+    }
+
     /// Whether any grant, be it revoked or expired, speaks of such a home.
     pub fn has_home(&self, home: &Name) -> bool {
         self.homes.contains(home)

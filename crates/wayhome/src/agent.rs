@@ -1,7 +1,6 @@
 //! The agent: the daemon at home. It keeps a link to each gateway, and tells whoever may ask how
 //! they are.
 
-mod burst;
 pub mod check;
 pub mod control;
 mod hangup;
@@ -13,7 +12,6 @@ pub mod sockets;
 pub mod ssh;
 mod state;
 mod story;
-mod watch;
 mod way;
 
 use std::path::{Path, PathBuf};
@@ -26,7 +24,7 @@ use wayhome_core::status::{Configuration, Snapshot, millis};
 
 use crate::config::{Config, changes};
 use crate::error::{Failure, Outcome};
-use crate::paths;
+use crate::{paths, watch};
 use control::Reloaded;
 use hangup::{Hangup, Hangups};
 use link::Order;

@@ -9,6 +9,8 @@ mod file;
 pub mod identity;
 mod remedy;
 
+pub use file::place;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

@@ -1,16 +1,19 @@
 //! Wayhome: `ssh home-ubuntu`, from anywhere. See `ARCHITECTURE.md` for the map.
 
 pub mod agent;
+mod burst;
 pub mod cli;
 pub mod command;
 pub mod config;
 pub mod error;
+pub mod grants;
 pub mod import;
 mod logging;
 pub mod manual;
 pub mod paths;
 mod patient;
 pub mod probe;
+pub mod relay;
 pub mod report;
 pub mod secret;
 pub mod service;
@@ -18,4 +21,5 @@ pub mod ssh_config;
 mod supervise;
 pub mod trial;
 pub mod uninstall;
+mod watch;
 pub mod wire;

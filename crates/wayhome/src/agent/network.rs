@@ -11,7 +11,7 @@ use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 use tokio::net::UnixDatagram;
 
-use super::burst::Burst;
+use crate::burst::Burst;
 
 /// One change of an address comes as several messages: the address, its routes, and IPv6's own.
 const QUIET: Duration = Duration::from_millis(50);

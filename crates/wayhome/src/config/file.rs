@@ -162,6 +162,12 @@ pub fn parse(
     Ok(Config { name, heartbeat, gateways, services })
 }
 
+/// Where in a file something stands: `agent.toml:3`.
+pub fn place(text: &str, path: &Path, start: usize) -> String {
+    let before = text.get(..start).unwrap_or_default();
+    format!("{}:{}", path.display(), before.matches('\n').count() + 1)
+}
+
 /// The file, for errors that point into it.
 struct Source<'a> {
     text: &'a str,
@@ -237,8 +243,7 @@ impl Source<'_> {
 
     /// `agent.toml:3`
     fn place(&self, span: &Range<usize>) -> String {
-        let before = self.text.get(..span.start).unwrap_or_default();
-        format!("{}:{}", self.path.display(), before.matches('\n').count() + 1)
+        place(self.text, self.path, span.start)
     }
 
     fn wrong(&self, span: &Range<usize>, why: &str, hint: &str) -> Failure {

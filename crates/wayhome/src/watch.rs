@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use super::burst::Burst;
+use crate::burst::Burst;
 
 /// An editor makes several events of one save.
 const QUIET: Duration = Duration::from_millis(100);

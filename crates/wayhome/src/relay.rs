@@ -1,0 +1,100 @@
+//! The blind relay: joins two sockets, and knows nothing of what goes over them.
+//!
+//! Each direction ends by itself: an end at one side becomes an end at the other. Everything else
+//! that ends it, be it an error, a grant that was taken back or this process, becomes a reset at
+//! both: nobody shall take a cut for an end.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::net::{Shutdown, shutdown, sockopt};
+use tokio::net::TcpStream;
+
+/// What is read at once. A stream on which nothing moves has no buffer at all, and one whose reader
+/// stalls has this much, beside what the kernel holds.
+const CHUNK: usize = 64 * 1024;
+
+/// As long as there is something to read, this much goes before others get their turn.
+const TURN: usize = 16 * CHUNK;
+
+/// How a peer that is gone is found though nothing is sent (tcp(7)): after a minute of silence, each
+/// quarter of a minute, four times.
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
+
+/// What has gone over a stream, in bytes.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// From the first to the second.
+    pub there: AtomicU64,
+    /// From the second to the first.
+    pub back: AtomicU64,
+}
+
+/// Copies both ways until both have ended. If it is dropped before that, or fails, both sockets are
+/// reset.
+///
+/// # Errors
+/// What the first of them failed with.
+pub async fn join(first: TcpStream, second: TcpStream, counts: &Counts) -> io::Result<()> {
+    prepare(&first)?;
+    prepare(&second)?;
+    tokio::try_join!(copy(&first, &second, &counts.there), copy(&second, &first, &counts.back),)?;
+    // Only now is a close an end. What the kernels still hold is delivered.
+    for socket in [&first, &second] {
+        sockopt::set_socket_linger(socket, None)?;
+    }
+    Ok(())
+}
+
+/// Makes a socket ready to be one end of a stream: nothing waits to be sent in larger pieces, a peer
+/// that is gone is found, and a close that is no end is a reset.
+///
+/// There is no `TCP_USER_TIMEOUT`: it ends a connection whose peer is well and only does not read.
+pub fn prepare(socket: &TcpStream) -> io::Result<()> {
+    let (idle, interval, count) = KEEPALIVE;
+    sockopt::set_tcp_nodelay(socket, true)?;
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, idle)?;
+    sockopt::set_tcp_keepintvl(socket, interval)?;
+    sockopt::set_tcp_keepcnt(socket, count)?;
+    sockopt::set_socket_linger(socket, Some(Duration::ZERO))?;
+    Ok(())
+}
+
+/// One direction, up to its end.
+async fn copy(from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> io::Result<()> {
+    loop {
+        // First that there is something, and only then room for it.
+        from.readable().await?;
+        let mut chunk = Vec::with_capacity(CHUNK);
+        let mut moved = 0;
+        while moved < TURN {
+            chunk.clear();
+            match from.try_read_buf(&mut chunk) {
+                Ok(0) => return Ok(shutdown(to, Shutdown::Write)?),
+                Ok(read) => {
+                    write(to, &chunk).await?;
+                    count.fetch_add(read as u64, Ordering::Relaxed);
+                    moved += read;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+async fn write(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match to.try_write(bytes) {
+            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => to.writable().await?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
