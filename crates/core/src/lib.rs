@@ -9,6 +9,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod address;
+pub mod admission;
 pub mod backoff;
 pub mod grant;
 pub mod health;
@@ -19,6 +20,7 @@ pub mod link;
 pub mod liveness;
 pub mod name;
 pub mod refusal;
+pub mod route;
 pub mod secret;
 pub mod service;
 pub mod status;

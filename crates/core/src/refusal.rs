@@ -14,7 +14,9 @@ use crate::health::Detail;
 use crate::name::Name;
 
 /// Why something was refused, or ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
     /// None was given, or one that only a later version knows.

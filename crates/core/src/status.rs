@@ -1,5 +1,7 @@
 //! The snapshot: one value that `status`, `--json`, the logs and the tests all read.
 
+pub mod gateway;
+
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod completions;
 pub mod gate;
+pub mod gateway;
 pub mod import;
 pub mod man;
 pub mod reload;

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod error;
+pub mod gateway;
 pub mod grants;
 pub mod import;
 mod logging;

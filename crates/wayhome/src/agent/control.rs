@@ -87,7 +87,20 @@ impl Server {
     /// Begins to listen. A socket that a dead agent left is replaced; that no live one has it, the
     /// agent's lock has shown.
     pub fn bind(runtime: &Path, name: &Name) -> Outcome<Self> {
-        let path = socket_path(runtime, name);
+        Self::bind_at(socket_path(runtime, name))
+    }
+
+    /// Begins to listen where nobody else does: a program that is alive is not pushed aside.
+    pub fn bind_alone(path: &Path) -> Outcome<Self> {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            let shown = path.display();
+            return Err(Failure::usage(format!("another one runs already, with `{shown}`"))
+                .hint("`wayhome status` shows it; end that one first"));
+        }
+        Self::bind_at(path.to_owned())
+    }
+
+    fn bind_at(path: PathBuf) -> Outcome<Self> {
         let failed = |error: &io::Error| {
             Failure::new(format!("the control socket `{}` cannot be made", path.display()))
                 .because(error)

@@ -1,6 +1,9 @@
 //! `wayhome status`
 
+mod gateway;
+
 use std::fmt::Write;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,6 +11,7 @@ use serde::Serialize;
 use wayhome_core::address::Address;
 use wayhome_core::name::Name;
 use wayhome_core::service::Target;
+use wayhome_core::status::gateway::GatewaySnapshot;
 use wayhome_core::status::{LinkState, LinkStatus, ServiceState, ServiceStatus, Snapshot};
 
 use crate::agent::control::{self, Asked};
@@ -77,27 +81,65 @@ pub fn run(args: &Args) -> Outcome<u8> {
         }
         sockets = vec![named];
     }
-    if sockets.is_empty() {
+    let runtime = runtime()?;
+    let gateway = match args.name {
+        Some(_) => None,
+        None => runtime.block_on(ask_gateway())?,
+    };
+    if sockets.is_empty() && gateway.is_none() {
         return Err(control::no_agent());
     }
-    let runtime = runtime()?;
     let mut snapshots = Vec::new();
     let mut silent = None;
     for socket in &sockets {
         match runtime.block_on(control::ask::<Snapshot>(socket, Asked::Status)) {
             Ok(snapshot) => snapshots.push(snapshot),
-            Err(error) => silent = Some(unanswered(socket, &error)),
+            Err(error) => silent = Some(unanswered("agent", socket, &error)),
         }
     }
-    let all_up = snapshots.iter().all(Snapshot::all_up);
-    if !snapshots.is_empty() {
-        let text = if args.json { json(&snapshots)? } else { table(&snapshots) };
+    let all_up = snapshots.iter().all(Snapshot::all_up)
+        && gateway.as_ref().is_none_or(|gateway| gateway.grants.error.is_none());
+    if !snapshots.is_empty() || gateway.is_some() {
+        let text = match (args.json, &gateway) {
+            (true, None) => json(&snapshots)?,
+            (true, Some(gateway)) => {
+                let agents = snapshots.iter().map(Shown::Agent);
+                json(&agents.chain([Shown::Gateway(gateway)]).collect::<Vec<_>>())?
+            }
+            (false, None) => table(&snapshots),
+            (false, Some(gateway)) => {
+                let agents = table(&snapshots);
+                let gap = if agents.is_empty() { "" } else { "\n" };
+                agents + gap + &gateway::table(gateway)
+            }
+        };
         report::print(text).map_err(|error| {
             Failure::usage("the status cannot be written").because(&error).hint(report::ROOM)
         })?;
     }
     // Those that answered are shown; but of all together nothing can be told.
     silent.map_or(Ok(u8::from(!all_up)), Err)
+}
+
+/// What runs here, of whichever seat.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Shown<'a> {
+    Agent(&'a Snapshot),
+    Gateway(&'a GatewaySnapshot),
+}
+
+/// The gateway that runs on this machine, if one does that answers us.
+async fn ask_gateway() -> Outcome<Option<GatewaySnapshot>> {
+    let socket = paths::runtime_dir()?.join(crate::gateway::SOCKET);
+    match control::ask(&socket, Asked::Status).await {
+        Ok(snapshot) => Ok(Some(snapshot)),
+        Err(error) => match error.kind() {
+            // There is none, or one has ended without a word.
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => Ok(None),
+            _ => Err(unanswered("gateway", &socket, &error)),
+        },
+    }
 }
 
 /// Row 1: nothing of wayhome's at either end.
@@ -133,9 +175,9 @@ fn fingerprint(text: &str) -> Result<String, String> {
     })
 }
 
-fn unanswered(socket: &Path, error: &std::io::Error) -> Failure {
+fn unanswered(who: &str, socket: &Path, error: &std::io::Error) -> Failure {
     debug_assert_eq!(USAGE, 2, "`cannot tell` is exit code 2");
-    Failure::usage(format!("the agent at `{}` does not answer", socket.display()))
+    Failure::usage(format!("the {who} at `{}` does not answer", socket.display()))
         .because(error)
         .hint("it may have ended without a word; start it again")
 }

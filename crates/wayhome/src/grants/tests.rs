@@ -1,3 +1,5 @@
+//! Files of grants that change while they are followed.
+
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Two sockets joined: what arrives, how it ends, and what it costs others.
+
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

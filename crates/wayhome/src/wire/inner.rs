@@ -90,7 +90,7 @@ fn poll_once<T>(handshake: &mut (impl Future<Output = io::Result<T>> + Unpin)) -
 }
 
 /// What carries it: at first memory, then a socket.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Carrier {
     /// The peer's flight that came in a message, and how much of it was read.
     flight: Vec<u8>,

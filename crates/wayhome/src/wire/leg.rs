@@ -30,6 +30,12 @@ pub struct Leg {
     begun: Vec<u8>,
 }
 
+impl std::fmt::Debug for Leg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Leg({:?})", self.peer)
+    }
+}
+
 impl Leg {
     /// Speaks first.
     ///

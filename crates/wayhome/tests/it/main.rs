@@ -18,6 +18,7 @@ mod gate_key;
 mod gate_shells;
 mod gateway;
 mod import;
+mod native;
 mod row_one;
 mod seats;
 mod service;

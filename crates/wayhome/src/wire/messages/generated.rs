@@ -131,7 +131,7 @@ pub mod taken {
 /// From an agent, on its control connection.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FromAgent {
-    #[prost(oneof = "from_agent::Message", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "from_agent::Message", tags = "1, 2, 3, 4, 5")]
     pub message: ::core::option::Option<from_agent::Message>,
 }
 /// Nested message and enum types in `FromAgent`.
@@ -146,6 +146,8 @@ pub mod from_agent {
         Offer(super::Offer),
         #[prost(message, tag = "4")]
         Withdraw(super::Withdraw),
+        #[prost(message, tag = "5")]
+        Proven(super::Proven),
     }
 }
 /// From the gateway, on the control connection of an agent.
@@ -203,6 +205,13 @@ pub struct Offered {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Withdraw {
+    #[prost(uint32, tag = "1")]
+    pub number: u32,
+}
+/// The home has just reached this service of its own through the gateway, end to end. For `status`;
+/// the gateway cannot see it, and decides nothing by it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Proven {
     #[prost(uint32, tag = "1")]
     pub number: u32,
 }

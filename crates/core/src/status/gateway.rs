@@ -1,0 +1,161 @@
+//! What a gateway knows of its homes and streams at one moment.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::health::Detail;
+use crate::key::Key;
+use crate::name::Name;
+use crate::refusal::Reason;
+
+/// The snapshot of a gateway. Spans are milliseconds before its moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GatewaySnapshot {
+    /// The form of this snapshot; a reader that meets a higher one still finds what it knows.
+    pub version: u32,
+    /// The gateway's process.
+    pub pid: u32,
+    /// How long it has been running.
+    pub running_ms: u64,
+    /// Where it listens.
+    pub listen: Vec<String>,
+    /// Its key.
+    pub key: Key,
+    /// What it goes by.
+    pub grants: GrantsStatus,
+    /// The homes that it knows of, in the order of their names.
+    pub homes: Vec<HomeStatus>,
+    /// The streams that live, the oldest first.
+    pub streams: Vec<StreamStatus>,
+    /// What was refused last, the newest first.
+    pub refusals: Vec<RefusalStatus>,
+    /// How many refusals there were of each kind.
+    pub refused: BTreeMap<Reason, u64>,
+    /// Those who never said who they are.
+    pub strangers: StrangersStatus,
+}
+
+impl GatewaySnapshot {
+    /// The version that this program writes.
+    pub const VERSION: u32 = 1;
+}
+
+/// The file of grants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantsStatus {
+    /// Its path.
+    pub file: String,
+    /// How long ago it was read last.
+    pub read_ms: u64,
+    /// How many grants there are.
+    pub count: usize,
+    /// Entries that were passed over, and why.
+    pub passed_over: Vec<String>,
+    /// Why the file as it is now could not be read: nobody new is let in.
+    pub error: Option<String>,
+}
+
+/// One home.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HomeStatus {
+    /// Its name.
+    pub name: Name,
+    /// Its registration, while it is online.
+    pub online: Option<OnlineStatus>,
+    /// How long ago something came from it.
+    pub last_seen_ms: u64,
+    /// The highest generation that it had.
+    pub generation: u64,
+    /// How many streams it has.
+    pub streams: usize,
+}
+
+/// The registration of a home.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnlineStatus {
+    /// Since when it has stood.
+    pub since_ms: u64,
+    /// Where it comes from.
+    pub from: String,
+    /// What its grant is called.
+    pub grant: Option<String>,
+    /// Its program and version, as it says.
+    pub software: Detail,
+    /// How many data connections wait.
+    pub waiting: usize,
+    /// How many clients wait.
+    pub clients: usize,
+    /// What it offers.
+    pub services: Vec<OfferedStatus>,
+}
+
+/// A service that a home offers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferedStatus {
+    /// Its name.
+    pub name: Name,
+    /// How long ago the home reached it through this gateway, as it says.
+    pub proven_ms: Option<u64>,
+}
+
+/// One stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StreamStatus {
+    /// Its number at this gateway.
+    pub stream: u64,
+    /// The home.
+    pub home: Name,
+    /// What the client's grant is called.
+    pub grant: Option<String>,
+    /// The client's key.
+    pub key: Key,
+    /// Where the client comes from.
+    pub from: String,
+    /// How long it has lived.
+    pub age_ms: u64,
+    /// Bytes towards home.
+    pub there: u64,
+    /// Bytes from home.
+    pub back: u64,
+    /// Bytes a second towards home, just now.
+    pub there_rate: u64,
+    /// Bytes a second from home, just now.
+    pub back_rate: u64,
+}
+
+/// One refusal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusalStatus {
+    /// How long ago.
+    pub ago_ms: u64,
+    /// Why.
+    pub reason: Reason,
+    /// What the grant is called, if there is one.
+    pub grant: Option<String>,
+    /// The key.
+    pub key: Key,
+    /// Where it came from.
+    pub from: String,
+    /// Which home it was about.
+    pub home: Option<Name>,
+    /// More, for a person.
+    pub detail: Detail,
+}
+
+/// Those who never said who they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StrangersStatus {
+    /// Who are connected now.
+    pub half_open: usize,
+    /// Who took too long.
+    pub slow: u64,
+    /// Who made room for others.
+    pub evicted: u64,
+    /// Who hung up.
+    pub gone: u64,
+    /// Who said something else.
+    pub malformed: u64,
+}

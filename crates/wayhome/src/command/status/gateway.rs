@@ -1,0 +1,156 @@
+//! A gateway's status, for a person.
+
+use std::fmt::Write;
+
+use wayhome_core::status::gateway::{
+    GatewaySnapshot, HomeStatus, OnlineStatus, RefusalStatus, StrangersStatus, StreamStatus,
+};
+
+use super::{GREEN, MARGIN, RED, YELLOW, paint, span};
+use crate::report;
+
+/// All of it.
+pub fn table(snapshot: &GatewaySnapshot) -> String {
+    let mut out = String::new();
+    let running = span(snapshot.running_ms);
+    let _ = writeln!(out, "gateway (process {}, running for {running})", snapshot.pid);
+    let _ = writeln!(out, "  listens on {}", snapshot.listen.join(", "));
+    let _ = writeln!(out, "  key {}", snapshot.key);
+    let grants = &snapshot.grants;
+    let read = span(grants.read_ms);
+    let line = format!("  grants {} ({}, read {read} ago)", grants.file, grants.count);
+    out.push_str(&report::paragraph("", MARGIN.len(), &line));
+    if let Some(error) = &grants.error {
+        let _ = writeln!(out, "    {}", paint("nobody new is let in:", RED));
+        out.push_str(&report::paragraph(MARGIN, MARGIN.len(), error));
+    }
+    for why in &grants.passed_over {
+        out.push_str(&report::paragraph(MARGIN, MARGIN.len(), &paint(why, YELLOW)));
+    }
+    if snapshot.homes.is_empty() {
+        out.push_str("\nno home has been here yet\n");
+    }
+    for home in &snapshot.homes {
+        write_home(&mut out, home);
+    }
+    if !snapshot.streams.is_empty() {
+        out.push_str("\nstreams\n");
+    }
+    for stream in &snapshot.streams {
+        write_stream(&mut out, stream);
+    }
+    if !snapshot.refusals.is_empty() {
+        out.push_str("\nrefused lately\n");
+    }
+    for refusal in snapshot.refusals.iter().take(SHOWN) {
+        write_refusal(&mut out, refusal);
+    }
+    out.push('\n');
+    out.push_str(&strangers(&snapshot.strangers));
+    out
+}
+
+/// So many refusals are shown to a person; `--json` has all that are kept.
+const SHOWN: usize = 8;
+
+fn write_home(out: &mut String, home: &HomeStatus) {
+    out.push('\n');
+    let Some(online) = &home.online else {
+        let offline = paint("offline", RED);
+        let _ =
+            writeln!(out, "{}  {offline}, last seen {} ago", home.name, span(home.last_seen_ms));
+        return;
+    };
+    let state = paint("online", GREEN);
+    let OnlineStatus { since_ms, from, waiting, clients, software, .. } = online;
+    let mut line = format!("{state} for {}, from {from}", span(*since_ms));
+    if !software.as_str().is_empty() {
+        let _ = write!(line, ", {software}");
+    }
+    let _ = write!(line, ", {waiting} waiting, streams {}", home.streams);
+    if *clients > 0 {
+        let _ = write!(line, ", {clients} clients wait for it");
+    }
+    out.push_str(&report::paragraph(&format!("{}  ", home.name), MARGIN.len(), &line));
+    let width = online.services.iter().map(|service| service.name.as_str().len()).max();
+    for service in &online.services {
+        let proven = match service.proven_ms {
+            Some(ago) => format!("proven {} ago", span(ago)),
+            None => "not proven".to_owned(),
+        };
+        let _ = writeln!(out, "  {:width$}  {proven}", service.name, width = width.unwrap_or(0));
+    }
+}
+
+fn write_stream(out: &mut String, stream: &StreamStatus) {
+    let key = stream.key.to_string();
+    let who = stream.grant.as_ref().unwrap_or(&key);
+    let line = format!(
+        "{} to {}, from {}, for {}: {} there ({}/s), {} back ({}/s)",
+        who,
+        stream.home,
+        stream.from,
+        span(stream.age_ms),
+        bytes(stream.there),
+        bytes(stream.there_rate),
+        bytes(stream.back),
+        bytes(stream.back_rate),
+    );
+    out.push_str(&report::paragraph("  ", MARGIN.len(), &line));
+}
+
+fn write_refusal(out: &mut String, refusal: &RefusalStatus) {
+    let key = refusal.key.to_string();
+    let who = refusal.grant.as_ref().unwrap_or(&key);
+    let mut line = format!("{} ago, {who}, from {}", span(refusal.ago_ms), refusal.from);
+    if let Some(home) = &refusal.home {
+        let _ = write!(line, ", for {home}");
+    }
+    let _ = write!(line, ": {}", refusal.reason);
+    if !refusal.detail.as_str().is_empty() {
+        let _ = write!(line, " ({})", refusal.detail);
+    }
+    out.push_str(&report::paragraph("  ", MARGIN.len(), &line));
+}
+
+fn strangers(strangers: &StrangersStatus) -> String {
+    let StrangersStatus { half_open, slow, evicted, gone, malformed } = strangers;
+    format!(
+        "strangers: {half_open} now; {gone} hung up, {slow} took too long, {evicted} made room, \
+         {malformed} spoke otherwise\n"
+    )
+}
+
+/// A number of bytes, in the unit that reads best.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    let mut value = count as f64;
+    let mut shown = format!("{count} B");
+    for unit in UNITS {
+        if value < 1000.0 {
+            break;
+        }
+        value /= 1000.0;
+        shown = format!("{value:.1} {unit}");
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_read_well() {
+        for (count, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (1_234_567, "1.2 MB"),
+            (5_000_000_000, "5.0 GB"),
+            (u64::MAX, "18446744.1 TB"),
+        ] {
+            assert_eq!(bytes(count), text);
+        }
+    }
+}

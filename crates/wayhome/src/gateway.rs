@@ -1,0 +1,243 @@
+//! The gateway: where homes and clients meet. It lets in whom its grants know, finds a client's home,
+//! and joins the two; what they say to each other it cannot read.
+//!
+//! All that is decided, it asks `core` (`admission`, `grant`, `route`). Who is here stands in one
+//! [`book`], behind one lock that is held for no longer than a look into it. Each connection is a task
+//! of its own, with a [`mailbox`] for what the book tells it.
+
+mod book;
+pub mod config;
+mod door;
+mod mailbox;
+mod refusals;
+mod registered;
+mod status;
+mod stream;
+mod waiting;
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustls::ServerConfig;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinSet;
+use wayhome_core::grant::{Grants, Seat};
+use wayhome_core::key::Key;
+use wayhome_core::refusal::Reason;
+use wayhome_core::route::ConnId;
+use wayhome_core::time::Time;
+
+use crate::agent::control::{Asked, Request, Server};
+use crate::error::{Failure, Outcome};
+use crate::grants::{Followed, Standing};
+use crate::paths;
+use crate::wire::identity::Identity;
+use crate::wire::tls;
+use book::Book;
+use config::{Config, Limits};
+
+/// The control socket of a gateway, in the folder for sockets.
+pub const SOCKET: &str = "gateway.sock";
+
+/// Connections that were refused, and whose peers still read why.
+const FAREWELLS: usize = 256;
+
+/// How often the clock on the wall is looked at though nothing is due: it may have been set.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// No two ticks are closer together.
+const TICK: Duration = Duration::from_millis(10);
+
+/// How long those who are told of the end may take.
+const PARTING: Duration = Duration::from_secs(1);
+
+/// Runs a gateway until it is told to end.
+///
+/// # Errors
+/// If the configuration, the identity or the grants are wrong, or an address is taken.
+pub async fn run(config: Config) -> Outcome {
+    let runtime = paths::runtime_dir()?;
+    paths::private_dir(&runtime)?;
+    if let Some(folder) = config.identity.parent() {
+        paths::private_dir(folder)?;
+    }
+    let (identity, is_new) = Identity::read_or_make(&config.identity)?;
+    if is_new {
+        let file = config.identity.display();
+        tracing::info!(event = "identity-made", "a new identity was made: `{file}`");
+    }
+    let grants = Followed::open(&config.grants, Seat::Gateway)?;
+    let control = Server::bind_alone(&runtime.join(SOCKET))?;
+    let listeners = door::listen(&config.listen)?;
+    let tls = tls::server(&identity, &[tls::LEG, tls::JOIN])
+        .map_err(|why| Failure::new("TLS cannot be set up").because(&why))?;
+    let gateway = Arc::new(Gateway::new(config.limits, tls, grants.standing()));
+
+    let mut signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()]
+        .map(|kind| signal(kind));
+    let [Ok(terminate), Ok(interrupt), Ok(hangup)] = &mut signals else {
+        return Err(Failure::new("signals cannot be received"));
+    };
+    let mut tasks = JoinSet::new();
+    let listen: Vec<_> = listeners.iter().filter_map(|at| at.local_addr().ok()).collect();
+    for listener in listeners {
+        tasks.spawn(door::keep(Arc::clone(&gateway), listener));
+    }
+    tasks.spawn(keep_time(Arc::clone(&gateway)));
+    let mut following = pin!(grants.follow());
+
+    let addresses = listen.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
+    tracing::info!(
+        event = "started",
+        "the gateway listens on {addresses}; its key: {}",
+        identity.key()
+    );
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => grants.read_again(),
+            request = control.accept() => {
+                let place = status::Place { config: &config, listen: &listen, key: identity.key(), grants: &grants };
+                answer(&gateway, &place, request).await;
+            }
+            () = &mut following => {}
+            Some(ended) = tasks.join_next() => {
+                let why = ended.err().map(|why| why.to_string()).unwrap_or_default();
+                return Err(Failure::new(format!("a part of the gateway has ended: {why}"))
+                    .hint("this is a bug: what stands above in the log tells more"));
+            }
+        }
+    }
+    tracing::info!(event = "ending", "ending");
+    tasks.abort_all();
+    gateway.part().await;
+    Ok(())
+}
+
+async fn answer(gateway: &Arc<Gateway>, place: &status::Place<'_>, request: Request) {
+    match request.asked {
+        Asked::Status | Asked::Kick => {
+            let (gateway, place) = (Arc::clone(gateway), place.told(gateway));
+            // It takes a moment: rates are counted over one.
+            tokio::spawn(async move { request.reply(&status::of(&gateway, place).await) });
+        }
+        Asked::Config => request.reply(place.config),
+        Asked::Reload => {
+            place.grants.read_again();
+            request.reply(&crate::agent::control::Reloaded::Taken(Vec::new()));
+        }
+    }
+}
+
+/// What all connections share.
+struct Gateway {
+    limits: Limits,
+    tls: Arc<ServerConfig>,
+    standing: watch::Receiver<Arc<Standing>>,
+    book: Mutex<Book>,
+    /// Something is due earlier than it was.
+    sooner: Arc<Notify>,
+    farewells: Arc<Semaphore>,
+    began: Instant,
+    next: AtomicU64,
+}
+
+impl Gateway {
+    fn new(
+        limits: Limits,
+        tls: Arc<ServerConfig>,
+        standing: watch::Receiver<Arc<Standing>>,
+    ) -> Self {
+        let sooner = Arc::new(Notify::new());
+        Self {
+            limits,
+            tls,
+            standing,
+            book: Mutex::new(Book::new(limits, Arc::clone(&sooner))),
+            sooner,
+            farewells: Arc::new(Semaphore::new(FAREWELLS)),
+            began: Instant::now(),
+            next: AtomicU64::new(1),
+        }
+    }
+
+    /// What no connection had before.
+    fn new_id(&self) -> ConnId {
+        ConnId(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn now(&self) -> Time {
+        Time::after_start(self.began.elapsed())
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The grants, for somebody new.
+    ///
+    /// # Errors
+    /// If they cannot be read at the moment.
+    fn grants(&self) -> Result<Arc<Grants>, Reason> {
+        let standing = self.standing.borrow();
+        match standing.trouble {
+            None => Ok(Arc::clone(&standing.grants)),
+            Some(_) => Err(Reason::Unspecified),
+        }
+    }
+
+    /// What a person calls this key.
+    fn name_of(&self, key: &Key) -> Option<String> {
+        let standing = self.standing.borrow();
+        standing.grants.name_of(key).map(ToString::to_string)
+    }
+
+    /// Tells everybody that it ends, and gives them a moment to hear it.
+    async fn part(&self) {
+        self.book().dismiss_all(Reason::GoingAway, self.now());
+        let gone = async {
+            while self.book().has_homes() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let _ = tokio::time::timeout(PARTING, gone).await;
+    }
+}
+
+/// Does what is due, and judges everybody again when the grants change or one of them expires.
+async fn keep_time(gateway: Arc<Gateway>) {
+    let mut standing = gateway.standing.clone();
+    let mut expiry = None;
+    loop {
+        let wall = wall_clock();
+        let is_other = standing.has_changed().unwrap_or(false);
+        if is_other || expiry.is_some_and(|end| end <= wall) {
+            let grants = Arc::clone(&standing.borrow_and_update().grants);
+            gateway.book().judge(&grants, wall, gateway.now());
+        }
+        expiry = standing.borrow().grants.next_expiry(wall);
+        let due = {
+            let mut book = gateway.book();
+            book.tick(gateway.now());
+            book.next_timer()
+        };
+        let due = due.map_or(LOOK, |due| due.since(gateway.now()));
+        let end = expiry.map_or(LOOK, |end| Duration::from_secs(end - wall));
+        tokio::select! {
+            // What is due at almost the same time is done at once.
+            () = tokio::time::sleep(due.min(end).clamp(TICK, LOOK)) => {}
+            () = gateway.sooner.notified() => {}
+            _ = standing.changed() => standing.mark_changed(),
+        }
+    }
+}
+
+/// Seconds since 1970, for `expires`.
+fn wall_clock() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |span| span.as_secs())
+}

@@ -1,0 +1,348 @@
+//! Who is here, and what they hold: one book for the whole gateway.
+//!
+//! Nothing here waits. What a connection has to do, it finds in its mailbox.
+
+use std::collections::hash_map::Entry as Slot;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{Notify, oneshot};
+use tokio::task::AbortHandle;
+use wayhome_core::admission::Admission;
+use wayhome_core::grant::Grants;
+use wayhome_core::health::Detail;
+use wayhome_core::key::Key;
+use wayhome_core::name::Name;
+use wayhome_core::refusal::Reason;
+use wayhome_core::route::{Action, Claim, ConnId, Registry};
+use wayhome_core::time::Time;
+
+use super::config::Limits;
+use super::mailbox::Mailbox;
+use super::refusals::Refusals;
+use crate::relay::Counts;
+
+/// A peer that has proven its key and said what it wants.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its connection.
+    pub id: ConnId,
+    /// Its key.
+    pub key: Key,
+    /// Where it comes from.
+    pub from: SocketAddr,
+    /// Its program and version, as it says.
+    pub software: Detail,
+}
+
+/// What a connection is here for.
+#[derive(Debug)]
+pub enum Role {
+    /// The control connection of a home.
+    Home(Name),
+    /// A data connection of a home, which waits.
+    Waiting(Name),
+    /// A client, which waits for a home.
+    Client(Name),
+    /// A client's stream.
+    Stream(Stream),
+}
+
+/// A stream that lives.
+#[derive(Debug)]
+pub struct Stream {
+    /// The home.
+    pub home: Name,
+    /// The key of the data connection that carries it, and where it comes from.
+    pub carrier: (Key, SocketAddr),
+    /// What has gone over it; there is towards home.
+    pub counts: Arc<Counts>,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Entry {
+    /// Whose it is.
+    pub peer: Peer,
+    /// What for.
+    pub role: Role,
+    /// Since when.
+    pub since: Instant,
+    /// Of a home: when it proved each of its services last, as it says.
+    pub proofs: BTreeMap<Name, Instant>,
+    mail: Arc<Mailbox>,
+}
+
+/// The book.
+pub struct Book {
+    /// Homes, and who waits for them.
+    pub registry: Registry,
+    /// What was refused.
+    pub refusals: Refusals,
+    admission: Admission,
+    /// Those who have not said who they are.
+    strangers: HashMap<ConnId, AbortHandle>,
+    entries: HashMap<ConnId, Entry>,
+    /// Streams of each key and of each home, those included that are about to begin.
+    of_key: HashMap<Key, usize>,
+    of_home: HashMap<Name, usize>,
+    streams: usize,
+    limits: Limits,
+    /// Until when the clock sleeps, and how it is woken.
+    planned: Option<Time>,
+    sooner: Arc<Notify>,
+}
+
+impl Book {
+    /// One in which nobody stands.
+    pub fn new(limits: Limits, sooner: Arc<Notify>) -> Self {
+        Self {
+            registry: Registry::new(limits.pool),
+            refusals: Refusals::default(),
+            admission: Admission::new(limits.half_open),
+            strangers: HashMap::new(),
+            entries: HashMap::new(),
+            of_key: HashMap::new(),
+            of_home: HashMap::new(),
+            streams: 0,
+            limits,
+            planned: None,
+            sooner,
+        }
+    }
+
+    /// Somebody connected; others may have to go.
+    pub fn arrive(&mut self, id: ConnId, from: IpAddr, task: AbortHandle, now: Time) {
+        self.strangers.insert(id, task);
+        if let Some(evicted) = self.admission.arrive(id, from, now) {
+            self.refusals.strangers.evicted += 1;
+            if let Some(task) = self.strangers.remove(&evicted) {
+                task.abort();
+            }
+        }
+    }
+
+    /// A stranger has sent something.
+    pub fn spoke(&mut self, id: ConnId) {
+        self.admission.spoke(id);
+    }
+
+    /// A stranger is one no longer: it has a grant, or is gone.
+    pub fn known(&mut self, id: ConnId, granted: Option<IpAddr>, now: Time) {
+        self.strangers.remove(&id);
+        match granted {
+            Some(from) => self.admission.granted(id, from, now),
+            None => self.admission.gone(id),
+        }
+    }
+
+    /// How many strangers there are.
+    pub fn half_open(&self) -> usize {
+        self.admission.len()
+    }
+
+    /// A peer has a place from now on; where it finds its mail.
+    pub fn enter(&mut self, peer: Peer, role: Role) -> Arc<Mailbox> {
+        let mail = Arc::new(Mailbox::default());
+        let (id, since, proofs) = (peer.id, Instant::now(), BTreeMap::new());
+        self.entries.insert(id, Entry { peer, role, since, proofs, mail: Arc::clone(&mail) });
+        mail
+    }
+
+    /// A connection has ended, or is to be something else.
+    pub fn leave(&mut self, id: ConnId, now: Time) {
+        self.entries.remove(&id);
+        let actions = self.registry.closed(id, now);
+        self.perform(actions);
+    }
+
+    /// A client's wait is over: it has its stream.
+    pub fn begin_stream(&mut self, id: ConnId, stream: Stream) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            (entry.role, entry.since) = (Role::Stream(stream), Instant::now());
+        }
+    }
+
+    /// Room for one more stream of this key to this home, if there is any.
+    pub fn reserve(&mut self, key: Key, home: &Name) -> Result<(), Reason> {
+        let of_key = self.of_key.get(&key).copied().unwrap_or(0);
+        let of_home = self.of_home.get(home).copied().unwrap_or(0);
+        let limits = self.limits;
+        if of_key >= limits.streams_per_key
+            || of_home >= limits.streams_per_home
+            || self.streams >= limits.streams
+        {
+            return Err(Reason::Full);
+        }
+        *self.of_key.entry(key).or_default() += 1;
+        *self.of_home.entry(home.clone()).or_default() += 1;
+        self.streams += 1;
+        Ok(())
+    }
+
+    /// Gives it back.
+    pub fn release(&mut self, key: Key, home: &Name) {
+        count_down(self.of_key.entry(key));
+        count_down(self.of_home.entry(home.clone()));
+        self.streams = self.streams.saturating_sub(1);
+    }
+
+    /// How many streams a home has.
+    pub fn streams_of(&self, home: &Name) -> usize {
+        self.of_home.get(home).copied().unwrap_or(0)
+    }
+
+    /// All that have a place.
+    pub fn entries(&self) -> impl Iterator<Item = (ConnId, &Entry)> {
+        self.entries.iter().map(|(id, entry)| (*id, entry))
+    }
+
+    /// One of them.
+    pub fn entry(&self, id: ConnId) -> Option<&Entry> {
+        self.entries.get(&id)
+    }
+
+    /// Whether any home is registered.
+    pub fn has_homes(&self) -> bool {
+        self.entries.values().any(|entry| matches!(entry.role, Role::Home(_)))
+    }
+
+    /// Somebody wants to be a home.
+    pub fn register(&mut self, claim: Claim, now: Time) {
+        let actions = self.registry.register(claim, now);
+        self.perform(actions);
+    }
+
+    /// Something came from a home.
+    pub fn heard(&mut self, id: ConnId, now: Time) {
+        let actions = self.registry.heard(id, now);
+        self.perform(actions);
+    }
+
+    /// A home says that it reached a service of its own through this gateway. It offers it.
+    pub fn proven(&mut self, id: ConnId, service: &Name) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.proofs.insert(service.clone(), Instant::now());
+        }
+    }
+
+    /// A data connection waits.
+    pub fn ready(
+        &mut self,
+        id: ConnId,
+        whose: (&Name, &Key),
+        registration: ([u8; 16], u64),
+        now: Time,
+    ) {
+        let actions = self.registry.ready(id, whose, registration, now);
+        self.perform(actions);
+    }
+
+    /// A client wants a data connection of this home.
+    pub fn take(&mut self, id: ConnId, home: &Name, now: Time) {
+        let actions = self.registry.take(id, home, now);
+        self.perform(actions);
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Time) {
+        let actions = self.registry.tick(now);
+        self.perform(actions);
+    }
+
+    /// When something is due next. Whoever asks sleeps until then.
+    pub fn next_timer(&mut self) -> Option<Time> {
+        self.planned = self.registry.next_timer();
+        self.planned
+    }
+
+    /// Looks at everybody once more: who has no right to be here any more, ends.
+    pub fn judge(&mut self, grants: &Grants, wall: u64, now: Time) {
+        let judged = self.entries.iter().filter_map(|(id, entry)| {
+            let Peer { key, from, .. } = &entry.peer;
+            let may_be = |home, key: &Key, from: &SocketAddr| {
+                grants.may_be(key, home, from.ip(), wall).map(drop)
+            };
+            let may_reach = |home| grants.may_reach(key, home, from.ip(), wall).map(drop);
+            let judged = match &entry.role {
+                Role::Home(home) | Role::Waiting(home) => may_be(home, key, from),
+                Role::Client(home) => may_reach(home),
+                Role::Stream(Stream { home, carrier: (key, from), .. }) => {
+                    may_reach(home).and_then(|()| may_be(home, key, from))
+                }
+            };
+            judged.err().map(|reason| (*id, reason))
+        });
+        for (id, reason) in judged.collect::<Vec<_>>() {
+            self.dismiss(id, reason, now);
+        }
+        self.registry.retain(|home| grants.has_home(home));
+    }
+
+    /// Everybody ends.
+    pub fn dismiss_all(&mut self, reason: Reason, now: Time) {
+        for id in self.entries.keys().copied().collect::<Vec<_>>() {
+            self.dismiss(id, reason, now);
+        }
+    }
+
+    fn dismiss(&mut self, id: ConnId, reason: Reason, now: Time) {
+        // Of a home the registry says what follows: what waits of it ends, too.
+        let mut actions = self.registry.dismiss(id, reason, now);
+        actions.extend(self.registry.closed(id, now));
+        self.perform(actions);
+        self.end(id, reason);
+    }
+
+    fn end(&mut self, id: ConnId, reason: Reason) {
+        let Some(entry) = self.entries.get(&id) else { return };
+        entry.mail.leave(|mail| mail.ended = mail.ended.or(Some(reason)));
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Accept { conn, generation } => {
+                    self.tell(conn, |mail| mail.accepted = Some(generation));
+                }
+                Action::Ping(conn) => self.tell(conn, |mail| mail.ping = true),
+                Action::Refuse(conn, reason) | Action::Goodbye(conn, reason) => {
+                    self.end(conn, reason);
+                }
+                Action::CloseData(conn) => self.end(conn, Reason::Replaced),
+                Action::Alarm { conn, instance, from } => {
+                    self.tell(conn, |mail| mail.alarm = Some((instance, from)));
+                }
+                Action::Wanted { conn, count } => {
+                    self.tell(conn, |mail| mail.wanted = mail.wanted.max(count));
+                }
+                Action::Give { client, data } => {
+                    let (give, given) = oneshot::channel();
+                    self.tell(data, |mail| mail.give = Some(give));
+                    self.tell(client, |mail| mail.given = Some(given));
+                }
+            }
+        }
+        if self.registry.next_timer().is_some_and(|at| self.planned.is_none_or(|then| at < then)) {
+            self.planned = self.registry.next_timer();
+            self.sooner.notify_one();
+        }
+    }
+
+    fn tell(&self, id: ConnId, write: impl FnOnce(&mut super::mailbox::Mail)) {
+        if let Some(entry) = self.entries.get(&id) {
+            entry.mail.leave(write);
+        }
+    }
+}
+
+fn count_down<K>(slot: Slot<'_, K, usize>) {
+    if let Slot::Occupied(mut slot) = slot {
+        *slot.get_mut() -= 1;
+        if *slot.get() == 0 {
+            slot.remove();
+        }
+    }
+}

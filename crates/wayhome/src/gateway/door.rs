@@ -1,0 +1,211 @@
+//! The door: whoever connects is a stranger until they have proven their key and said what they want.
+//! How many strangers there may be, and who of them has to go, `core::admission` decides.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::timeout;
+use wayhome_core::health::Detail;
+use wayhome_core::name::Name;
+use wayhome_core::refusal::{Reason, Refusal};
+use wayhome_core::route::ConnId;
+
+use super::book::Peer;
+use super::refusals::Refused;
+use super::{Gateway, registered, stream, waiting};
+use crate::error::{Failure, Outcome};
+use crate::wire::leg::Leg;
+use crate::wire::messages::hello::Purpose;
+use crate::wire::messages::welcome::Answer;
+use crate::wire::messages::{self, Hello, Welcome};
+
+/// From the accept to the whole of `Hello`.
+const HELLO: Duration = Duration::from_secs(10);
+
+/// How long a peer that is refused may take to read why.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Connections that the kernel keeps for us meanwhile; it has an upper limit of its own
+/// (`net.core.somaxconn`).
+const BACKLOG: u32 = 4096;
+
+/// When nothing can be accepted: out of descriptors, say. They come back when others are closed.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// `software` is cut off here, and `detail` here.
+const SOFTWARE: usize = 64;
+const DETAIL: usize = 256;
+
+/// Begins to listen everywhere.
+pub fn listen(addresses: &[SocketAddr]) -> Outcome<Vec<TcpListener>> {
+    let listen = |address: &SocketAddr| {
+        listen_at(*address).map_err(|why| {
+            let taken = why.kind() == io::ErrorKind::AddrInUse;
+            let hint = match taken {
+                true => "`ss -lntp` shows who has it; another port is set with `listen`",
+                false => "`listen` in gateway.toml says where to listen",
+            };
+            Failure::new(format!("`{address}` cannot be listened at")).because(&why).hint(hint)
+        })
+    };
+    addresses.iter().map(listen).collect()
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    if address.is_ipv6() {
+        // IPv4 has a socket of its own, so that both can be seen and each be left out.
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Takes in whoever comes. Never ends.
+pub async fn keep(gateway: Arc<Gateway>, listener: TcpListener) {
+    loop {
+        let Ok((tcp, from)) = listener.accept().await else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        let id = gateway.new_id();
+        // Under the lock, so that it does not leave before it has arrived.
+        let mut book = gateway.book();
+        let task = tokio::spawn(stranger(Arc::clone(&gateway), tcp, from, id));
+        book.arrive(id, from.ip(), task.abort_handle(), gateway.now());
+    }
+}
+
+/// A stranger, up to its first message.
+async fn stranger(gateway: Arc<Gateway>, tcp: TcpStream, from: SocketAddr, id: ConnId) {
+    let came = async {
+        tcp.readable().await?;
+        gateway.book().spoke(id);
+        let mut leg = Leg::accept(tcp, Arc::clone(&gateway.tls)).await?;
+        let hello: Hello = leg.read().await?;
+        io::Result::Ok((leg, hello))
+    };
+    let came = timeout(HELLO, came).await;
+    let mut book = gateway.book();
+    match came {
+        Ok(Ok((leg, hello))) => {
+            drop(book);
+            // A task of its own: what a handshake needs is much more than what comes after it.
+            tokio::spawn(welcome(Arc::clone(&gateway), leg, hello, from, id));
+            return;
+        }
+        Ok(Err(why)) => {
+            tracing::debug!(%from, "a stranger was let go: {}", Detail::new(&why.to_string()));
+            match why.kind() {
+                io::ErrorKind::InvalidData => book.refusals.strangers.malformed += 1,
+                _ => book.refusals.strangers.gone += 1,
+            }
+        }
+        Err(_) => book.refusals.strangers.slow += 1,
+    }
+    book.known(id, None, gateway.now());
+}
+
+/// Somebody has said what they want. Whether they may, each of these asks first.
+async fn welcome(gateway: Arc<Gateway>, leg: Leg, hello: Hello, from: SocketAddr, id: ConnId) {
+    let software: String = hello.software.chars().take(SOFTWARE).collect();
+    let peer = Peer { id, key: leg.peer(), from, software: Detail::new(&software) };
+    match hello.purpose {
+        Some(Purpose::Register(wish)) => registered::serve(gateway, leg, peer, wish).await,
+        Some(Purpose::Ready(wish)) => waiting::serve(gateway, leg, peer, wish).await,
+        Some(Purpose::Open(wish)) => stream::serve(gateway, leg, peer, wish).await,
+        None => refuse(&gateway, leg, &peer, None, Reason::Malformed.into()).await,
+    }
+}
+
+/// What a stranger becomes when it has asked for something: one of us, or one who is refused.
+///
+/// # Errors
+/// If its grants do not have it.
+pub fn judge<T>(
+    gateway: &Gateway,
+    peer: &Peer,
+    allows: impl FnOnce(&wayhome_core::grant::Grants, u64) -> Result<T, Reason>,
+) -> Result<(), Refusal> {
+    let judged = match gateway.grants() {
+        Ok(grants) => allows(&grants, super::wall_clock()).map(drop).map_err(Refusal::from),
+        Err(reason) => Err(Refusal {
+            reason,
+            detail: Detail::new("the gateway cannot read its grants"),
+            last_seen: None,
+        }),
+    };
+    let granted = judged.is_ok().then(|| peer.from.ip());
+    gateway.book().known(peer.id, granted, gateway.now());
+    judged
+}
+
+/// Refuses a peer in answer to its hello, and records it.
+pub async fn refuse(
+    gateway: &Gateway,
+    leg: Leg,
+    peer: &Peer,
+    home: Option<&Name>,
+    refusal: Refusal,
+) {
+    record(gateway, peer, home, &refusal);
+    farewell(gateway, leg, &no(&refusal)).await;
+}
+
+/// The answer to a hello that is refused.
+pub fn no(refusal: &Refusal) -> Welcome {
+    Welcome { answer: Some(Answer::Refused(refused(refusal))) }
+}
+
+/// Lets a peer go with last words, if not too many are about to be let go already.
+pub async fn farewell(gateway: &Gateway, leg: Leg, words: &impl prost::Message) {
+    if let Ok(_place) = gateway.farewells.try_acquire() {
+        leg.refuse(words, FAREWELL).await;
+    }
+}
+
+/// Records a refusal, and tells the log.
+pub fn record(gateway: &Gateway, peer: &Peer, home: Option<&Name>, refusal: &Refusal) {
+    let mut book = gateway.book();
+    // In case it was one still.
+    book.known(peer.id, None, gateway.now());
+    book.refusals.record(Refused {
+        at: Instant::now(),
+        reason: refusal.reason,
+        key: peer.key,
+        from: peer.from,
+        home: home.cloned(),
+        detail: refusal.detail.clone(),
+    });
+    drop(book);
+    let who = gateway.name_of(&peer.key).unwrap_or_else(|| peer.key.to_string());
+    tracing::info!(
+        event = "refused",
+        reason = ?refusal.reason,
+        from = %peer.from,
+        home = home.map(Name::as_str),
+        "refused `{who}` from {}: {}",
+        peer.from,
+        refusal.reason
+    );
+}
+
+/// A refusal as it travels.
+pub fn refused(refusal: &Refusal) -> messages::Refused {
+    let detail = refusal.detail.as_str();
+    let detail = detail.get(..detail.floor_char_boundary(DETAIL)).unwrap_or_default();
+    messages::Refused {
+        reason: refusal.reason.number(),
+        detail: detail.to_owned(),
+        last_seen_ms: refusal.last_seen.map(wayhome_core::status::millis),
+    }
+}

@@ -1,0 +1,86 @@
+//! Strangers in numbers, from the agent's own address: there is only one on loopback.
+
+use std::time::Instant;
+
+use tokio::io::AsyncWriteExt;
+use tokio::task::JoinSet;
+
+use super::*;
+
+/// What half-open connections may cost at most (docs/protocol.md, "Bounds"): twice 512, 64 KiB each.
+const BOUND: u64 = 2 * 512 * 64 * 1024;
+
+/// What the allocator may keep for itself besides.
+const SLACK: u64 = 16 << 20;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_keeps_nobody_out_and_costs_what_is_bounded() {
+    let (home, _, grants) = couple();
+    let gateway = Gateway::start(&grants);
+    // It has been here before, as agents have.
+    drop(home.register(&gateway, "home", 1).await.unwrap());
+    let before = gateway.resident();
+
+    let address = gateway.address;
+    let mut flood = JoinSet::new();
+    // 2,000 that say nothing, or a byte now and then.
+    for number in 0..2000_u32 {
+        flood.spawn(async move {
+            loop {
+                let Ok(mut tcp) = TcpStream::connect(address).await else { continue };
+                // A second each, also if it is let go before that: 2,000 more a second.
+                let since = Instant::now();
+                while since.elapsed() < Duration::from_secs(1) {
+                    if number.is_multiple_of(4) {
+                        let _ = tcp.write_all(&[0x16]).await;
+                    }
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+            }
+        });
+    }
+    // 500 handshakes a second, with keys that nobody knows.
+    let stranger = std::sync::Arc::new(Peer::new());
+    let key = gateway.key;
+    flood.spawn(async move {
+        let mut tick = tokio::time::interval(Duration::from_millis(10));
+        let mut running = JoinSet::new();
+        loop {
+            tick.tick().await;
+            for _ in 0..5 {
+                let stranger = std::sync::Arc::clone(&stranger);
+                running.spawn(async move {
+                    let tcp = TcpStream::connect(address).await.ok()?;
+                    let config = tls::client(&stranger.0, key, tls::LEG).unwrap();
+                    let mut leg = Leg::dial(tcp, config).await.ok()?;
+                    let wish = Purpose::Register(register("home", 9));
+                    leg.write(&Hello { software: String::new(), purpose: Some(wish) })
+                        .await
+                        .ok()?;
+                    leg.read::<Welcome>().await.ok()
+                });
+            }
+            while running.try_join_next().is_some() {}
+        }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+
+    let mut slowest = Duration::ZERO;
+    let mut late = 0;
+    for _ in 0..20 {
+        let began = Instant::now();
+        let registered = timeout(SOON, home.register(&gateway, "home", 1)).await.expect("in time");
+        assert!(registered.is_ok());
+        slowest = slowest.max(began.elapsed());
+        late += u32::from(began.elapsed() > Duration::from_secs(1));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let grown = gateway.resident().saturating_sub(before);
+    let status = gateway.status();
+    flood.shutdown().await;
+    println!("slowest {slowest:?}, {grown} bytes more, {:?}", status.strangers);
+    assert_eq!(late, 0, "the slowest took {slowest:?}");
+    assert!(grown < BOUND + SLACK, "{grown} bytes more");
+    assert!(status.strangers.half_open <= 1024, "{:?}", status.strangers);
+    assert!(status.strangers.evicted > 0, "{:?}", status.strangers);
+}
