@@ -7,6 +7,8 @@
 //! Whatever the lab starts ends with the process that started it, also when that is killed, and no
 //! file, interface or user of the machine is changed.
 
+#[cfg(feature = "delay")]
+pub mod delay;
 pub mod error;
 pub mod eventually;
 pub mod host;

@@ -7,8 +7,7 @@
 //! ```
 //!
 //! Each nat masquerades IPv4 and lets nothing in that was not asked for from inside, IPv6 included.
-//! Every home has the same private addresses, as homes have. A line with delay and loss is left open:
-//! `netem` is missing from many kernels.
+//! Every home has the same private addresses, as homes have. Delay is a matter of its own (`delay`).
 
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
@@ -136,6 +135,13 @@ impl Lab {
     /// The router in the middle.
     pub fn internet(&self) -> &Machine {
         &self.internet
+    }
+
+    /// The internet's interfaces, one for each line.
+    #[cfg(feature = "delay")]
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &str> {
+        let homes = self.households().map(|household| household.line.as_str());
+        homes.chain([self.gateway.name(), self.laptop.name()])
     }
 
     /// Cuts the first home off: see [`Lab::cut_off`].
