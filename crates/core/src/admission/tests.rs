@@ -138,8 +138,7 @@ proptest! {
         }
     }
 
-    /// Who speaks, and is through before as many others have spoken as there is room for, is never
-    /// evicted, however many come and say nothing.
+    /// Who speaks is never evicted by others who say nothing, however many come.
     #[test]
     fn who_is_quick_is_not_evicted_by_a_silent_crowd(before in 0u64..50, crowd in 0u64..500) {
         let mut door = Admission::new(LIMIT);
@@ -151,6 +150,24 @@ proptest! {
         door.spoke(me);
         for id in before + 1..=before + crowd {
             prop_assert_ne!(door.arrive(ConnId(id), stranger(), at(0)), Some(me));
+        }
+    }
+
+    /// Who speaks at once, and is through before as many others have come as there is room for, is
+    /// not evicted, whatever the others say.
+    #[test]
+    fn who_is_quick_is_not_evicted_by_any_crowd(
+        before in prop::collection::vec(any::<bool>(), 0..50),
+        after in prop::collection::vec(any::<bool>(), LIMIT - 1),
+    ) {
+        let mut door = Admission::new(LIMIT);
+        let me = ConnId(before.len() as u64);
+        let everybody = before.into_iter().chain([true]).chain(after);
+        for (id, speaks) in (0..).map(ConnId).zip(everybody) {
+            prop_assert_ne!(door.arrive(id, stranger(), at(0)), Some(me));
+            if speaks {
+                door.spoke(id);
+            }
         }
     }
 }
