@@ -316,7 +316,7 @@ impl Book {
                     self.tell(conn, |mail| mail.alarm = Some((instance, from)));
                 }
                 Action::Wanted { conn, count } => {
-                    self.tell(conn, |mail| mail.wanted = mail.wanted.max(count));
+                    self.tell(conn, |mail| mail.wanted = mail.wanted.saturating_add(count));
                 }
                 Action::Give { client, data } => {
                     let (give, given) = oneshot::channel();
