@@ -2,9 +2,11 @@
 
 pub mod agent;
 pub mod completions;
+pub mod connect;
 pub mod gate;
 pub mod gateway;
 pub mod import;
+pub mod keys;
 pub mod man;
 pub mod reload;
 pub mod service;

@@ -3,6 +3,7 @@
 pub mod agent;
 mod burst;
 pub mod cli;
+pub mod client;
 pub mod command;
 pub mod config;
 pub mod error;
@@ -13,6 +14,7 @@ mod logging;
 pub mod manual;
 pub mod paths;
 mod patient;
+pub mod pins;
 pub mod probe;
 pub mod relay;
 pub mod report;

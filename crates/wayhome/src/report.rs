@@ -90,6 +90,20 @@ pub fn failure(failure: &Failure) {
     let _ = write!(anstream::stderr(), "{text}");
 }
 
+/// Says on one line why the command failed, for a person who ran another program, which ran us.
+pub fn failure_on_one_line(failure: &Failure) {
+    if logging::takes(failure) {
+        return;
+    }
+    let causes = failure.causes().iter().map(|cause| format!(": {cause}"));
+    let hint = failure.hint_text().map(|hint| format!("; {hint}"));
+    let text: String =
+        std::iter::once(failure.message().to_owned()).chain(causes).chain(hint).collect();
+    // What came over the network is harmless already; a file's name may be not.
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let _ = writeln!(anstream::stderr(), "wayhome: {text}");
+}
+
 /// Says what did not go as it should, where the command goes on.
 pub fn warning(text: impl Display) {
     let text = text.to_string();

@@ -43,6 +43,14 @@ const COMMANDS: &[(&str, Meaning)] = &[
             "not tried: it is no tunnel, or cannot be imported as it is",
         ],
     ),
+    (
+        "connect",
+        [
+            "both directions ended as they should",
+            "tried, and failed; or it was cut",
+            "not tried: what is asked for, a pin or a key is missing or wrong",
+        ],
+    ),
     ("status", ["all is up", "something is not up", "it cannot be told"]),
 ];
 

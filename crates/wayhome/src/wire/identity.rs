@@ -12,11 +12,12 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 use ssh_key::private::{Ed25519Keypair, Ed25519PrivateKey};
 use ssh_key::public::Ed25519PublicKey;
-use ssh_key::{LineEnding, PrivateKey};
+use ssh_key::{HashAlg, LineEnding, PrivateKey, PublicKey};
 use wayhome_core::key::Key;
 
 use crate::config::identity::{check_file, locked};
 use crate::error::{Failure, Outcome};
+use crate::paths;
 use crate::secret::{ExposeSecret, Secret};
 
 /// PKCS #8 for an Ed25519 seed (RFC 8410, section 7): all that stands before the seed's 32 bytes.
@@ -137,6 +138,17 @@ fn signer(seed: &[u8; 32]) -> Option<Arc<dyn SigningKey>> {
     any_eddsa_type(&PrivatePkcs8KeyDer::from(der)).ok()
 }
 
+/// Where this user's identity lies, for all seats but the ssh link's.
+pub fn usual_path() -> Outcome<PathBuf> {
+    Ok(paths::state_dir()?.join("identity"))
+}
+
+/// A key as `ssh-keygen -l` shows it: `SHA256:…`.
+pub fn fingerprint(key: &Key) -> String {
+    let public = PublicKey::from(Ed25519PublicKey(*key.bytes()));
+    public.fingerprint(HashAlg::Sha256).to_string()
+}
+
 /// Where the public half lies: `identity.pub`.
 pub fn public_half(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -190,6 +202,8 @@ pub(crate) mod tests {
         assert!(public.starts_with(&made.key().to_string()), "{public}");
         let beside = fs::read_to_string(public_half(&path)).unwrap();
         assert!(beside.starts_with(&made.key().to_string()), "{beside}");
+        let shown = keygen(&["-l", "-f", path.to_str().unwrap()]);
+        assert!(shown.contains(&format!(" {} ", fingerprint(&made.key()))), "{shown}");
         let (again, is_new) = Identity::read_or_make(&path).unwrap();
         assert!(!is_new && again.key() == made.key());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left beside them");
