@@ -168,7 +168,10 @@ impl Plan {
             match name {
                 "keys" if keeps_keys => Some(None),
                 "keys" | "run" => Some(Some(true)),
-                "known_hosts" | "take-over.json" => Some(Some(false)),
+                "known_hosts" | "known_gateways" | "known_homes" | "take-over.json" => {
+                    Some(Some(false))
+                }
+                "identity" | "identity.pub" => Some(Some(false)),
                 _ if numbered("sessions-", ".json") || numbered("agent-", ".lock") => {
                     Some(Some(false))
                 }
@@ -243,6 +246,8 @@ mod tests {
             ("sysusers/wayhome.conf", unit::MARK),
             ("etc/agent.toml", ""),
             ("state/known_hosts", ""),
+            ("state/identity", ""),
+            ("state/known_gateways", ""),
             ("state/sessions-home.json", ""),
             ("state/agent-home.lock", ""),
             ("state/keys/id_ed25519", ""),
@@ -282,7 +287,9 @@ mod tests {
                 Thing::Tree(at("run/wayhome-ssh-abc")),
                 Thing::Folder(at("run")),
                 Thing::File(at("state/agent-home.lock")),
+                Thing::File(at("state/identity")),
                 Thing::Tree(at("state/keys")),
+                Thing::File(at("state/known_gateways")),
                 Thing::File(at("state/known_hosts")),
                 Thing::File(at("state/sessions-home.json")),
                 Thing::Folder(at("state")),

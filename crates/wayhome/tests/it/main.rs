@@ -13,6 +13,7 @@
 mod agent;
 mod causes;
 mod cli;
+mod connect;
 mod gate;
 mod gate_key;
 mod gate_shells;
