@@ -88,6 +88,20 @@ impl Pins {
         Lines::read(&self.0.join(whose.file()))?.get(whose)
     }
 
+    /// The pin, which has to be there.
+    pub fn needed(&self, whose: &Whose) -> Outcome<Key> {
+        let place = match whose {
+            Whose::Gateway(_) => "there",
+            Whose::Home(_) => "at home",
+        };
+        self.get(whose)?.ok_or_else(|| {
+            Failure::usage(format!("`{whose}` is not pinned here")).hint(format!(
+                "`wayhome keys pin {whose} 'ssh-ed25519 …'`, with the key that `wayhome keys` shows \
+                 {place}"
+            ))
+        })
+    }
+
     /// All gateways that are pinned, in the order of the file.
     pub fn gateways(&self) -> Outcome<Vec<(NativeAddress, Key)>> {
         let named = |name: &str| Some(Whose::Gateway(address_of(name)?));

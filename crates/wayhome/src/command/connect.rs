@@ -80,7 +80,7 @@ fn prepare(args: &Args) -> Outcome<(Identity, Wanted)> {
         pins.gateways()?.into_iter().map(|(address, key)| Gateway { address, key }).collect()
     } else {
         let pinned = |address: &NativeAddress| {
-            let key = pin(&pins, &Whose::Gateway(address.clone()), "`wayhome keys` there")?;
+            let key = pins.needed(&Whose::Gateway(address.clone()))?;
             Ok(Gateway { address: address.clone(), key })
         };
         args.gateway.iter().map(pinned).collect::<Outcome<_>>()?
@@ -91,7 +91,7 @@ fn prepare(args: &Args) -> Outcome<(Identity, Wanted)> {
         ));
     }
     let goal = args.goal.clone();
-    let home_key = pin(&pins, &Whose::Home(goal.home.clone()), "`wayhome keys` at home")?;
+    let home_key = pins.needed(&Whose::Home(goal.home.clone()))?;
     Ok((identity, Wanted { goal, home_key, gateways }))
 }
 
@@ -102,12 +102,4 @@ fn usual_identity() -> Outcome<Identity> {
             .hint("`wayhome keys` makes one; it needs a grant at the gateway, and one at home"));
     }
     Identity::read(&file)
-}
-
-fn pin(pins: &Pins, whose: &Whose, shown_by: &str) -> Outcome<wayhome_core::key::Key> {
-    pins.get(whose)?.ok_or_else(|| {
-        Failure::usage(format!("`{whose}` is not pinned here")).hint(format!(
-            "`wayhome keys pin {whose} 'ssh-ed25519 …'`, with the key that {shown_by} shows"
-        ))
-    })
 }

@@ -5,15 +5,18 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use wayhome_core::address::NativeAddress;
+use wayhome_core::host_key::HostKey;
 use wayhome_core::name::Name;
 
 use crate::agent::control::{self, Asked};
 use crate::config::Config;
 use crate::error::{Failure, Outcome};
+use crate::pins::{Pins, Whose};
 use crate::ssh_config::gather::{Wishes, gather};
 use crate::ssh_config::install::{self, Change, Done, InstallError, Warning, What};
 use crate::ssh_config::{
-    Alias, KeyPath, MAX_TEXT, ParseError, Printed, Roads, UserName, parse, render,
+    Alias, KeyPath, MAX_TEXT, NativeRoad, ParseError, Printed, Roads, UserName, parse, render,
 };
 use crate::{paths, report};
 
@@ -22,11 +25,15 @@ use crate::{paths, report};
 /// Without `--write` and `--remove`, prints what the laptop needs: blocks for ~/.ssh/config and the
 /// keys that prove who is who. Run it at home, and paste the text on the laptop as it says; or, if
 /// wayhome is on the laptop, let it do that with `--write`.
+///
+/// With `--connect` it installs, on the laptop, what leads home through `wayhome connect`. That is the
+/// native road, which is in the making.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   wayhome ssh-config
   wayhome ssh-config --write - < home-ubuntu.txt
+  wayhome ssh-config --connect home-ubuntu --user fan
   wayhome ssh-config --remove home-ubuntu")]
 pub struct Args {
     /// On the laptop: install a printed text from FILE, or from standard input with `-`
@@ -40,7 +47,22 @@ pub struct Args {
     #[arg(long, value_name = "NAME", group = "on_the_laptop")]
     pub remove: Option<Name>,
 
-    /// With --write or --remove: only show what would be done
+    /// On the laptop: install a road through `wayhome connect` to the home NAME, which is pinned
+    ///
+    /// Writes the same files as --write. No host key is asked for: the home proves its pinned key
+    /// before ssh sees a byte, and so the host key that is shown first is its own.
+    #[arg(long, value_name = "NAME", group = "on_the_laptop")]
+    pub connect: Option<Name>,
+
+    /// With --connect: go through this gateway; otherwise all that are pinned are tried
+    #[arg(long, value_name = "wayhome://HOST", requires = "connect")]
+    pub gateway: Vec<NativeAddress>,
+
+    /// With --connect: the host key that home's sshd has to show, 'ssh-ed25519 AAAA…'
+    #[arg(long, value_name = "KEY", requires = "connect")]
+    pub host_key: Vec<HostKey>,
+
+    /// With --write, --remove or --connect: only show what would be done
     #[arg(long, requires = "on_the_laptop")]
     pub dry_run: bool,
 
@@ -51,7 +73,7 @@ pub struct Args {
 
 // What is printed, where the home alone cannot know it. (No doc comment: clap would show it.)
 #[derive(Clone, Debug, Default, clap::Args)]
-#[group(conflicts_with = "on_the_laptop", multiple = true)]
+#[group(conflicts_with_all = ["write", "remove"], multiple = true)]
 #[allow(missing_docs, reason = "clap would take its text for the command's own")]
 pub struct PrintArgs {
     /// Whom to log in as at home
@@ -59,13 +81,13 @@ pub struct PrintArgs {
     pub user: Option<UserName>,
 
     /// Whom the laptop logs in as at the gateway
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = "USER", conflicts_with = "connect")]
     pub gateway_user: Option<UserName>,
 
     /// The laptop's key for the gateway, as a path on the laptop
     ///
     /// For example '~/.ssh/id_ed25519', in quotes so that the shell here does not expand it.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", conflicts_with = "connect")]
     pub identity: Option<KeyPath>,
 
     /// What to type after ssh for the home, instead of its name
@@ -73,7 +95,7 @@ pub struct PrintArgs {
     pub alias: Option<Name>,
 
     /// What to type after ssh for the gateway
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "connect")]
     pub gateway_alias: Option<Alias>,
 
     /// Let further logins to the same machine share the first one's connection
@@ -81,11 +103,11 @@ pub struct PrintArgs {
     pub multiplex: bool,
 
     /// Read the roads from this configuration, and not from the agent that runs
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", conflicts_with = "connect")]
     pub config: Option<PathBuf>,
 
     /// Ask the agent with this name, where several run
-    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["config", "connect"])]
     pub name: Option<Name>,
 }
 
@@ -109,6 +131,9 @@ pub fn run(args: Args) -> Outcome<u8> {
         shown(write(source, args.dry_run, &home, &mut io::stdin(), &mut out))?;
     } else if let Some(name) = &args.remove {
         shown(remove(name, args.dry_run, &paths::home()?, &mut out))?;
+    } else if let Some(home) = &args.connect {
+        let printed = native(home, &args)?;
+        shown(put(&printed, args.dry_run, &paths::home()?, &mut out))?;
     } else {
         print(args.print)?;
     }
@@ -153,6 +178,30 @@ fn print(args: PrintArgs) -> Outcome {
     report::data("the configuration", text)
 }
 
+/// The road through `wayhome connect`, of what is pinned here.
+fn native(home: &Name, args: &Args) -> Outcome<Printed> {
+    let pins = Pins::ours()?;
+    let gateways = args.gateway.iter().cloned().map(Whose::Gateway);
+    for whose in gateways.chain([Whose::Home(home.clone())]) {
+        pins.needed(&whose)?;
+    }
+    let program = std::env::current_exe().map_err(|error| {
+        Failure::new("it cannot be told where this program lies").because(&error)
+    })?;
+    paths::for_ssh(&program)?;
+    let alias = args.print.alias.clone().unwrap_or_else(|| home.clone());
+    let road = NativeRoad {
+        alias: alias.clone(),
+        home: home.clone(),
+        gateways: args.gateway.clone(),
+        user: args.print.user.clone(),
+        program,
+        host_keys: args.host_key.clone(),
+    };
+    let multiplex = args.print.multiplex;
+    Ok(Printed { name: alias, roads: Roads { native: vec![road], multiplex, ..Roads::default() } })
+}
+
 /// Why the laptop's half failed.
 #[derive(Debug)]
 pub enum LaptopError {
@@ -189,8 +238,17 @@ pub fn write(
     stdin: &mut dyn Read,
     out: &mut dyn Write,
 ) -> Result<(), LaptopError> {
-    let printed = read_printed(source, stdin)?;
-    let done = install::install(home, &printed, dry_run).map_err(LaptopError::Install)?;
+    put(&read_printed(source, stdin)?, dry_run, home, out)
+}
+
+/// Installs roads under this home folder.
+fn put(
+    printed: &Printed,
+    dry_run: bool,
+    home: &Path,
+    out: &mut dyn Write,
+) -> Result<(), LaptopError> {
+    let done = install::install(home, printed, dry_run).map_err(LaptopError::Install)?;
     tell(&done, dry_run, out).map_err(LaptopError::Tell)?;
     lead(&printed.roads, out).map_err(LaptopError::Tell)?;
     if dry_run {
@@ -272,6 +330,14 @@ fn lead(roads: &Roads, out: &mut dyn Write) -> io::Result<()> {
         let via = roads.gateways.get(home.via).map(|gateway| gateway.alias.as_str());
         let (port, via) = (home.port, via.unwrap_or_default());
         writeln!(out, "`{alias}` leads to port {port} at `{via}`{}", user(&home.user))?;
+    }
+    for road in &roads.native {
+        let (alias, home) = (&road.alias, &road.home);
+        let via = match road.gateways.as_slice() {
+            [] => "any gateway that is pinned".to_owned(),
+            some => some.iter().map(NativeAddress::to_string).collect::<Vec<_>>().join(" or "),
+        };
+        writeln!(out, "`{alias}` leads to `{home}` through {via}{}", user(&road.user))?;
     }
     for gateway in &roads.gateways {
         let (alias, host, port) = (&gateway.alias, &gateway.host, gateway.port);

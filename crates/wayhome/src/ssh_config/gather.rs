@@ -60,7 +60,8 @@ pub async fn gather(config: &Config, wishes: &Wishes) -> Outcome<(Roads, Vec<Str
             None => failure.hint("offer one: `-R 2222:localhost:22`"),
         });
     }
-    Ok((Roads { gateways, homes, multiplex: wishes.multiplex }, left_out))
+    let native = Vec::new();
+    Ok((Roads { gateways, homes, native, multiplex: wishes.multiplex }, left_out))
 }
 
 async fn gateway_road(

@@ -209,7 +209,7 @@ impl Reader {
             return Err(whole(format!("there is no line `{HEADER} {FORMAT} NAME`")));
         }
         let name = self.name.take().filter(|_| self.part == Part::End).ok_or_else(cut)?;
-        let mut roads = Roads { gateways: Vec::new(), homes: Vec::new(), multiplex: false };
+        let mut roads = Roads::default();
         for block in std::mem::take(&mut self.blocks) {
             self.block(&mut roads, block)?;
         }

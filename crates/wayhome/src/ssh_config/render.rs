@@ -11,6 +11,7 @@ use wayhome_core::host_key::HostKey;
 use wayhome_core::known_hosts::{KnownHost, known_hosts_name};
 use wayhome_core::name::Name;
 
+use super::native::NativeRoad;
 use super::values::{Alias, HostName, KeyPath, UserName, ValueError};
 
 /// The version of the printed text, for a laptop that is older or newer than the home.
@@ -35,12 +36,14 @@ const ALIVE_COUNT: u32 = 3;
 const MAX_SHARED: usize = 40;
 
 /// The roads to one home, and to the machines behind it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roads {
     /// The machines to jump through, the preferred one first.
     pub gateways: Vec<GatewayRoad>,
     /// The machines to reach. The first is the home, whose name the whole text has.
     pub homes: Vec<HomeRoad>,
+    /// Homes that are reached by `wayhome connect`. No text that is printed has any.
+    pub native: Vec<NativeRoad>,
     /// Whether logins to one machine share a connection.
     pub multiplex: bool,
 }
@@ -123,7 +126,8 @@ impl std::error::Error for RoadsError {}
 impl Roads {
     /// The name of the whole text: the first machine's.
     pub fn name(&self) -> Option<&Name> {
-        self.homes.first().map(|home| &home.alias)
+        let native = self.native.first().map(|road| &road.alias);
+        self.homes.first().map(|home| &home.alias).or(native)
     }
 
     /// What a person types after `ssh`, for each of [`Roads::homes`]. The first road to a machine
@@ -143,12 +147,18 @@ impl Roads {
         Ok(aliases)
     }
 
+    /// The same for each of [`Roads::native`].
+    pub fn native_aliases(&self) -> Result<Vec<Alias>, RoadsError> {
+        self.native.iter().map(|road| road.host().map_err(RoadsError::BadAlias)).collect()
+    }
+
     /// Whether the roads can be written down such that `ssh` understands what is meant.
     pub fn check(&self) -> Result<(), RoadsError> {
         self.name().ok_or(RoadsError::NoHome)?;
-        let homes = self.home_aliases()?;
+        let (homes, native) = (self.home_aliases()?, self.native_aliases()?);
         let mut seen = BTreeSet::new();
-        for alias in self.gateways.iter().map(|gateway| &gateway.alias).chain(&homes) {
+        let gateways = self.gateways.iter().map(|gateway| &gateway.alias);
+        for alias in gateways.chain(&homes).chain(&native) {
             // `ssh` looks names up in lower case in some places and as typed in others.
             if !seen.insert(alias.as_str().to_ascii_lowercase()) {
                 return Err(RoadsError::SameAlias(alias.to_string()));
@@ -183,6 +193,9 @@ impl Roads {
         for home in &self.homes {
             known.entry(home.alias.to_string()).or_default().extend(&home.host_keys);
         }
+        for road in self.native.iter().filter(|road| !road.host_keys.is_empty()) {
+            known.entry(road.alias.to_string()).or_default().extend(&road.host_keys);
+        }
         known
     }
 
@@ -200,6 +213,9 @@ impl Roads {
         for (home, alias) in self.homes.iter().zip(self.home_aliases()?) {
             let gateway = &self.gateway_of(home)?.alias;
             blocks.push(home_block(home, alias, gateway, self.multiplex, keys_of));
+        }
+        for (road, alias) in self.native.iter().zip(self.native_aliases()?) {
+            blocks.push(road.block(alias, self.multiplex, keys_of));
         }
         Ok(blocks)
     }
@@ -258,8 +274,9 @@ pub fn render(roads: &Roads) -> Result<String, RoadsError> {
 /// The two files of the installed form: configuration and known hosts.
 pub(super) fn render_installed(roads: &Roads) -> Result<(String, String), RoadsError> {
     let name = roads.name().ok_or(RoadsError::NoHome)?;
+    let by = if roads.native.is_empty() { "--write" } else { "--connect" };
     let origin = format!(
-        "# Written by `wayhome ssh-config --write`, and again by the next one.\n\
+        "# Written by `wayhome ssh-config {by}`, and again by the next one.\n\
          # To take it away: `wayhome ssh-config --remove {name}`\n"
     );
     let mut config = origin.clone();
@@ -287,7 +304,7 @@ fn gateway_block(gateway: &GatewayRoad, keys_of: Option<&Name>) -> Block {
         // Otherwise every key that an agent holds is tried first, and `sshd` counts.
         lines.push(("IdentitiesOnly", "yes".into()));
     }
-    push_shared(&mut lines, keys_of);
+    push_shared(&mut lines, "yes", keys_of);
     Block { alias: gateway.alias.clone(), lines }
 }
 
@@ -303,17 +320,25 @@ fn home_block(
     lines.push(("ProxyJump", gateway.to_string()));
     // Every home is at 127.0.0.1 here: it is known by its name instead.
     lines.push(("HostKeyAlias", home.alias.to_string()));
-    push_shared(&mut lines, keys_of);
-    if let Some(path) = control_path(&alias).filter(|_| multiplex) {
-        lines.push(("ControlMaster", "auto".into()));
-        lines.push(("ControlPath", path));
-        lines.push(("ControlPersist", "60s".into()));
-    }
+    push_shared(&mut lines, "yes", keys_of);
+    lines.extend(control_lines(&alias).filter(|_| multiplex));
     Block { alias, lines }
 }
 
-fn push_shared(lines: &mut Vec<(&'static str, String)>, keys_of: Option<&Name>) {
-    lines.push(("StrictHostKeyChecking", "yes".into()));
+/// What lets further logins share the first one's connection.
+pub(super) fn control_lines(alias: &Alias) -> impl Iterator<Item = (&'static str, String)> {
+    let lines = control_path(alias).map(|path| {
+        [("ControlMaster", "auto".into()), ("ControlPath", path), ("ControlPersist", "60s".into())]
+    });
+    lines.into_iter().flatten()
+}
+
+pub(super) fn push_shared(
+    lines: &mut Vec<(&'static str, String)>,
+    checking: &str,
+    keys_of: Option<&Name>,
+) {
+    lines.push(("StrictHostKeyChecking", checking.into()));
     lines.extend(
         keys_of.map(|name| ("UserKnownHostsFile", format!("~/.ssh/wayhome/{name}.known_hosts"))),
     );

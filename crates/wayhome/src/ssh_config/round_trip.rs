@@ -56,7 +56,8 @@ fn any_roads() -> impl Strategy<Value = Roads> {
     let homes = proptest::collection::vec(any_home(), 1..4);
     (gateways, homes, any::<bool>()).prop_filter_map("not to be told apart", |(g, h, multiplex)| {
         let homes = h.into_iter().map(|(home, via)| HomeRoad { via: via.index(g.len()), ..home });
-        let mut roads = Roads { homes: homes.collect(), gateways: g, multiplex };
+        let native = Vec::new();
+        let mut roads = Roads { homes: homes.collect(), gateways: g, native, multiplex };
         // What has the same name is known by the same keys.
         for place in 0..roads.homes.len() {
             let keys: BTreeSet<HostKey> = roads
@@ -95,6 +96,7 @@ fn example() -> Roads {
             home("home-ubuntu", 2222, 1),
             home("home-ubuntu-2", 2223, 0),
         ],
+        native: Vec::new(),
         multiplex: true,
     }
 }

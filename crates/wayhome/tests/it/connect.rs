@@ -349,3 +349,47 @@ fn ssh_goes_through_it() {
     assert_eq!(code, 255);
     assert!(said.starts_with("wayhome: refused-7 is offline, last seen 4 minutes ago\n"), "{said}");
 }
+
+#[test]
+#[ignore]
+fn bulk() {
+    let road = Road::start();
+    let laptop = Laptop::of(&road, &["home-ubuntu"]);
+    for _ in 0..3 {
+        let began = Instant::now();
+        let null = File::create("/dev/null").unwrap();
+        let s =
+            laptop.wayhome(&["connect", "home-ubuntu:source-2000"]).stdout(null).status().unwrap();
+        println!(
+            "down to /dev/null {:?} {:.0} MB/s",
+            s.code(),
+            2000.0 * 1.048576 / began.elapsed().as_secs_f64()
+        );
+        let began = Instant::now();
+        let mut child = laptop
+            .wayhome(&["connect", "home-ubuntu:source-2000"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = child.stdout.take().unwrap();
+        let mut buf = vec![0; 1 << 16];
+        let mut n = 0;
+        while let Ok(r) = out.read(&mut buf) {
+            if r == 0 {
+                break;
+            }
+            n += r;
+        }
+        child.wait().unwrap();
+        println!("down to pipe {n} {:.0} MB/s", 2000.0 * 1.048576 / began.elapsed().as_secs_f64());
+        let began = Instant::now();
+        let mut child = piped(laptop.wayhome(&["connect", "home-ubuntu:sink"]));
+        let mut stdin = child.stdin.take().unwrap();
+        for _ in 0..32000 {
+            stdin.write_all(&buf).unwrap();
+        }
+        drop(stdin);
+        child.wait().unwrap();
+        println!("up from pipe {:.0} MB/s", 2000.0 * 1.048576 / began.elapsed().as_secs_f64());
+    }
+}

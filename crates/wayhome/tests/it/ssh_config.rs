@@ -42,6 +42,7 @@ fn roads(name: &str) -> Roads {
     Roads {
         gateways: vec![gateway("ecs", "203.0.113.10", KEY_A)],
         homes: vec![home(name, 2222, KEY_B), home(&format!("{name}-2"), 2223, KEY_B)],
+        native: Vec::new(),
         multiplex: false,
     }
 }

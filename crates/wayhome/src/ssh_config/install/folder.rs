@@ -164,10 +164,15 @@ impl SshFolder {
         let homes = roads.home_aliases().map_err(InstallError::Roads)?;
         let homes = homes.iter().zip(roads.homes.iter().map(|home| &home.host_keys));
         let gateways = roads.gateways.iter().map(|gateway| (&gateway.alias, &gateway.host_keys));
+        let native = roads.native_aliases().map_err(InstallError::Roads)?;
+        let native = native.iter().zip(roads.native.iter().map(|road| &road.host_keys));
+        // Where no keys are written, those that the person's own file has are the right ones.
+        let native = native.filter(|(_, keys)| !keys.is_empty());
         let file = self.path.join("known_hosts");
         let failed = |why: Failure| InstallError::KnownHosts(why.to_string());
         let runtime = runtime().map_err(failed)?;
-        for (alias, keys) in homes.chain(gateways).filter(|(alias, _)| is_new(alias)) {
+        for (alias, keys) in homes.chain(gateways).chain(native).filter(|(alias, _)| is_new(alias))
+        {
             let known = runtime.block_on(known::find(&file, alias.as_str())).map_err(failed)?;
             let others = known.iter().filter(|known| !keys.contains(&known.key));
             let lines: Vec<usize> = others.map(|known| known.line).collect();
@@ -188,7 +193,8 @@ impl SshFolder {
         theirs: &[u8],
     ) -> Result<Vec<Warning>, InstallError> {
         let Printed { name, roads } = printed;
-        let homes = roads.home_aliases().map_err(InstallError::Roads)?;
+        let mut homes = roads.home_aliases().map_err(InstallError::Roads)?;
+        homes.extend(roads.native_aliases().map_err(InstallError::Roads)?);
         let mut warnings = Vec::new();
         let mut warn = |alias: &Alias, file: &str, lines: Vec<usize>| {
             if !lines.is_empty() {
