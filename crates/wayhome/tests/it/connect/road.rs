@@ -194,11 +194,6 @@ async fn at_home(mut tls: inner::Home, service: &str, seats: &Seats) -> io::Resu
             };
             seats.heard.lock().unwrap().insert(service.into(), heard);
         }
-        "sink" => {
-            let mut b = vec![0; 1 << 16];
-            while tls.read(&mut b).await? > 0 {}
-            tls.shutdown().await?;
-        }
         // Ends without saying so.
         "cut" => {
             tls.write_all(b"half").await?;
