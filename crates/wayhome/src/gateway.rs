@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::ServerConfig;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -60,6 +61,7 @@ const PARTING: Duration = Duration::from_secs(1);
 /// # Errors
 /// If the configuration, the identity or the grants are wrong, or an address is taken.
 pub async fn run(config: Config) -> Outcome {
+    raise_descriptors();
     let runtime = paths::runtime_dir()?;
     paths::private_dir(&runtime)?;
     if let Some(folder) = config.identity.parent() {
@@ -117,6 +119,16 @@ pub async fn run(config: Config) -> Outcome {
     tasks.abort_all();
     gateway.part().await;
     Ok(())
+}
+
+/// A connection is a descriptor. What a process has without asking (1,024 in most places) is less than
+/// it may have.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(why) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!("no more than {:?} connections fit: {why}", limit.current);
+    }
 }
 
 async fn answer(gateway: &Arc<Gateway>, place: &status::Place<'_>, request: Request) {
