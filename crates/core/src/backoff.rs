@@ -32,6 +32,12 @@ impl Backoff {
         middle / 2 + self.random.below(middle)
     }
 
+    /// A delay anywhere between nothing and `bound`, outside of the series: for those who lost one
+    /// thing at one moment.
+    pub fn spread(&mut self, bound: Duration) -> Duration {
+        self.random.below(bound)
+    }
+
     /// Starts the series over. Only for a road that *was up*: a gateway that accepts and then drops
     /// each attempt must not be hammered.
     pub fn reset(&mut self) {

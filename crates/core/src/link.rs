@@ -44,6 +44,13 @@ pub use takeover::Holder;
 /// How long the end of a link may take before the agent stops waiting for it.
 const DRAIN: Duration = Duration::from_secs(3);
 
+/// For how long an alarm is shown. Who raised it tries again within eight minutes, and a person may
+/// look later than that.
+const ALARM: Duration = Duration::from_secs(3600);
+
+/// No gateway keeps its homes waiting for longer than this, whatever it says.
+const CAP_MOST: Duration = Duration::from_secs(300);
+
 /// How many of its own sessions a home remembers. A session is forgotten by sshd when it ends, so
 /// only the newest can still be half open; a few more cost nothing.
 const REMEMBERED: usize = 16;
@@ -116,6 +123,11 @@ pub enum Event {
     Deaf(ConnId),
     /// The hold answers; and names the sshd that serves this connection, if it can.
     Held(ConnId, Option<Session>),
+    /// The gateway says how long to wait at most before trying again, once this connection is lost: it
+    /// has so many homes that they must not return as one.
+    Capped(ConnId, Duration),
+    /// Another agent wanted this home's place at the gateway.
+    Alarmed(ConnId, Cause),
     /// No hold is to be had: the key may not run it, or it ended.
     HoldRefused(ConnId, Cause),
     /// A heartbeat was answered.
@@ -225,6 +237,8 @@ pub enum Note {
         /// Why.
         cause: Cause,
     },
+    /// The link stands, and something is going on that a person has to know.
+    Alarm(Cause),
     /// An old session of this home was ended to free the port.
     TookOver {
         /// Whose port it was.
@@ -256,6 +270,10 @@ pub struct Link {
     cause: Option<Cause>,
     /// The kinds of causes that were told in this outage.
     told: Vec<&'static str>,
+    /// The last alarm, and when it came.
+    alarm: Option<(Cause, Time)>,
+    /// How long to wait at most before trying again, as the gateway said last.
+    retry_cap: Duration,
     attempt: u32,
     reconnects: u64,
     /// When an attempt last came early because the network changed.
@@ -292,6 +310,8 @@ impl Link {
             life: Life::Running,
             cause: None,
             told: Vec::new(),
+            alarm: None,
+            retry_cap: Duration::ZERO,
             attempt: 0,
             reconnects: 0,
             early: None,
@@ -347,6 +367,7 @@ impl Link {
             state: self.shown.0,
             since_ms: millis(now.since(self.shown.1)),
             cause: self.cause.as_ref().map(Finding::from),
+            alarm: self.alarm_at(now).map(Finding::from),
             attempt: self.attempt,
             retry_in_ms: self.seek.waits_until().map(|until| millis(until.since(now))),
             round_trip_ms: conn
@@ -395,6 +416,8 @@ impl Link {
             Event::Reached(id, stage) => self.reached(id, stage),
             Event::Connected(id) => self.connected(id, now, out),
             Event::Held(id, session) => self.held(id, session, now, out),
+            Event::Capped(_, most) => self.retry_cap = most.min(CAP_MOST),
+            Event::Alarmed(id, cause) => self.alarmed(id, cause, now, out),
             Event::HoldRefused(id, cause) => self.hold_refused(id, cause, now, out),
             Event::Pong(id, sequence) => self.pong(id, sequence, now, out),
             Event::Inspected { conn, moving } => self.inspected(conn, moving, now, out),
@@ -477,6 +500,23 @@ impl Link {
         for road in self.roads.values_mut() {
             road.fall(now);
         }
+    }
+
+    fn alarmed(&mut self, id: ConnId, cause: Cause, now: Time, out: &mut Vec<Action>) {
+        let conns = [self.serving.as_ref(), self.seek.conn()];
+        if !conns.into_iter().flatten().any(|conn| conn.id == id) {
+            return;
+        }
+        // The other one tries again and again; it is told as often as it is news.
+        if self.alarm_at(now) != Some(&cause) {
+            out.push(Action::Report(Note::Alarm(cause.clone())));
+        }
+        self.alarm = Some((cause, now));
+    }
+
+    fn alarm_at(&self, now: Time) -> Option<&Cause> {
+        let recent = self.alarm.as_ref().filter(|(_, at)| now.since(*at) < ALARM);
+        recent.map(|(cause, _)| cause)
     }
 
     fn is_recorded(&self, session: &Session) -> bool {

@@ -17,8 +17,9 @@ pub struct Service {
     pub name: Name,
     /// Which of the gateway's addresses it listens on.
     pub bind: Bind,
-    /// The port that it has at the gateway.
-    pub port: u16,
+    /// The port that it has at the gateway. Without one it is offered over native links alone.
+    #[serde(default)]
+    pub port: Option<u16>,
     /// Where its streams go, seen from home.
     pub target: Target,
     /// What counts as having reached it.
@@ -114,9 +115,22 @@ impl Service {
             name: target.suggested_name(port),
             proof: ProofKind::suggested_for(&target),
             bind,
-            port,
+            port: Some(port),
             target,
         })
+    }
+
+    /// What it is called in a sentence: `ssh (port 2222)`.
+    pub fn label(&self) -> String {
+        match self.port {
+            Some(port) => format!("{} (port {port})", self.name),
+            None => self.name.to_string(),
+        }
+    }
+
+    /// The service as it is offered over a native link, where it has no port.
+    pub fn without_port(&self) -> Self {
+        Self { bind: Bind::Loopback, port: None, ..self.clone() }
     }
 }
 
@@ -137,6 +151,14 @@ impl Target {
         match self {
             Self::Tcp(host, _) => is_loopback(host),
             Self::Unix(_) => true,
+        }
+    }
+
+    /// The port that it has at home; 0 for a socket.
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Tcp(_, port) => *port,
+            Self::Unix(_) => 0,
         }
     }
 
@@ -280,7 +302,10 @@ mod tests {
     #[test]
     fn reads_the_grammar_of_ssh() {
         let home = forward("2222:localhost:22");
-        assert_eq!((home.name.as_str(), home.port, &home.bind), ("ssh", 2222, &Bind::Loopback));
+        assert_eq!(
+            (home.name.as_str(), home.port, &home.bind),
+            ("ssh", Some(2222), &Bind::Loopback)
+        );
         assert_eq!(
             (home.target.to_string().as_str(), home.proof),
             ("localhost:22", ProofKind::Ssh)
@@ -345,7 +370,7 @@ mod tests {
         fn no_text_brings_blanks_or_controls_into_a_forward(text in any::<String>()) {
             if let Ok(service) = Service::from_forward(&text) {
                 prop_assert!(!service.target.to_string().chars().any(char::is_control));
-                prop_assert!(service.port > 0);
+                prop_assert!(service.port > Some(0));
             }
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod gateway;
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -29,6 +30,18 @@ pub struct Snapshot {
     pub configuration: Option<Configuration>,
     /// One link for each gateway, in the configuration's order.
     pub links: Vec<LinkStatus>,
+    /// What there is of native links, if the home has such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native: Option<NativeStatus>,
+}
+
+/// What all native links of a home share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NativeStatus {
+    /// Who may enter; without grants nobody but the home itself.
+    pub grants: Option<gateway::GrantsStatus>,
+    /// How many streams each service has. Those that have none are not here.
+    pub streams: BTreeMap<Name, u32>,
 }
 
 impl Snapshot {
@@ -70,6 +83,9 @@ pub struct LinkStatus {
     pub since_ms: u64,
     /// Why it is not up, or what was wrong last.
     pub cause: Option<Finding>,
+    /// What a person has to know although it is up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<Finding>,
     /// How many dials this outage has seen.
     pub attempt: u32,
     /// In how many milliseconds the next attempt begins, if one is waited for.

@@ -2,12 +2,16 @@
 //! they are.
 
 pub mod check;
+mod connection;
 pub mod control;
+mod door;
 mod hangup;
 mod link;
 mod links;
+mod native;
 mod network;
 pub mod notify;
+pub mod proof;
 pub mod sockets;
 pub mod ssh;
 mod state;
@@ -29,6 +33,7 @@ use control::Reloaded;
 use hangup::{Hangup, Hangups};
 use link::Order;
 use links::Links;
+use native::Home;
 use notify::Manager;
 use ssh::pin::FirstContact;
 use state::State;
@@ -61,11 +66,13 @@ pub async fn run(config: Config, file: Option<PathBuf>, first: FirstContact) -> 
     let mut edits = watch(file.as_deref());
 
     let (unpinned, mut failures) = mpsc::channel(FAILURES);
-    let mut links = Links::new(state, sockets, unpinned);
+    let home = Arc::new(Home::of(&config)?);
+    let mut links = Links::new(state, sockets, Arc::clone(&home), unpinned);
     links.follow(&config, first).await;
-    let mut agent = Agent::new(config, file, first, links);
+    let mut agent = Agent::new(config, file, first, links, Arc::clone(&home));
     tracing::info!(event = "started", "agent for `{}` runs", agent.config.name);
     agent.manager.ready();
+    let mut keep_up = std::pin::pin!(home.keep_up());
     let mut outcome = Ok(());
     loop {
         tokio::select! {
@@ -84,6 +91,7 @@ pub async fn run(config: Config, file: Option<PathBuf>, first: FirstContact) -> 
                 Ok(()) => agent.links.tell_all(|| Order::NetworkChanged).await,
                 Err(error) => network = Err(error),
             },
+            () = &mut keep_up => {}
             request = control.accept() => agent.answer(request).await,
             Some(why) = failures.recv() => if let Err(why) = agent.not_pinned(why) {
                 outcome = Err(why);
@@ -121,6 +129,7 @@ struct Agent {
     file: Option<PathBuf>,
     first: FirstContact,
     links: Links,
+    home: Arc<Home>,
     manager: Manager,
     began: Instant,
     loaded: Instant,
@@ -131,7 +140,13 @@ struct Agent {
 }
 
 impl Agent {
-    fn new(config: Config, file: Option<PathBuf>, first: FirstContact, links: Links) -> Self {
+    fn new(
+        config: Config,
+        file: Option<PathBuf>,
+        first: FirstContact,
+        links: Links,
+        home: Arc<Home>,
+    ) -> Self {
         let now = Instant::now();
         let manager = Manager::of_environment();
         Self {
@@ -139,6 +154,7 @@ impl Agent {
             file,
             first,
             links,
+            home,
             manager,
             began: now,
             loaded: now,
@@ -161,7 +177,9 @@ impl Agent {
     }
 
     async fn take_in(&mut self, file: &Path) -> Reloaded {
-        let read = Config::from_file(file).and_then(|new| self.succeeds(new, file));
+        let read = Config::from_file(file)
+            .and_then(|new| self.succeeds(new, file))
+            .and_then(|new| self.home.follow(&new).map(|()| new));
         match read {
             Ok(new) => {
                 let changes = changes::between(&self.config, &new);
@@ -217,6 +235,7 @@ impl Agent {
     }
 
     async fn snapshot(&self) -> Snapshot {
+        let has_native = self.config.native_gateways().next().is_some();
         Snapshot {
             version: Snapshot::VERSION,
             name: self.config.name.clone(),
@@ -228,6 +247,7 @@ impl Agent {
                 error: self.refused.clone(),
             }),
             links: self.links.status().await,
+            native: has_native.then(|| self.home.status()),
         }
     }
 

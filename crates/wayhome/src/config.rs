@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use wayhome_core::address::Address;
+use wayhome_core::address::{Address, NativeAddress};
+use wayhome_core::key::Key;
 use wayhome_core::name::Name;
 use wayhome_core::service::{Bind, Service};
 
@@ -34,13 +35,64 @@ pub struct Config {
     pub heartbeat: Duration,
     /// The gateways; a link to each, at all times.
     pub gateways: Vec<Gateway>,
-    /// The services; each is offered at each gateway.
+    /// The services; each is offered at each gateway, those without a port at native ones alone.
     pub services: Vec<Service>,
+    /// The file that says who may enter over native links. Without one, only the home itself may.
+    #[serde(default)]
+    pub grants: Option<PathBuf>,
 }
 
 /// One gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Gateway {
+#[serde(rename_all = "kebab-case")]
+pub enum Gateway {
+    /// A plain sshd.
+    Ssh(SshGateway),
+    /// A `wayhome gateway`.
+    Native(NativeGateway),
+}
+
+impl Gateway {
+    /// What it is called in messages: its address.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Ssh(gateway) => gateway.address.to_string(),
+            Self::Native(gateway) => gateway.address.to_string(),
+        }
+    }
+
+    /// Whether both lead to the same place.
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Ssh(one), Self::Ssh(other)) => one.address.is_same_login(&other.address),
+            (Self::Native(one), Self::Native(other)) => one.address == other.address,
+            (Self::Ssh(_), Self::Native(_)) | (Self::Native(_), Self::Ssh(_)) => false,
+        }
+    }
+
+    /// The services that are offered there, as they are offered there.
+    pub fn offers(&self, services: &[Service]) -> Vec<Service> {
+        match self {
+            Self::Ssh(_) => services.iter().filter(|s| s.port.is_some()).cloned().collect(),
+            Self::Native(_) => services.iter().map(Service::without_port).collect(),
+        }
+    }
+}
+
+/// A gateway that runs `wayhome gateway`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NativeGateway {
+    /// Where it is.
+    pub address: NativeAddress,
+    /// Its pinned key.
+    pub key: Key,
+    /// The home's own key there; made if there is none.
+    pub identity: PathBuf,
+}
+
+/// A gateway that is a plain sshd.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SshGateway {
     /// Where it is.
     pub address: Address,
     /// The private key to log in with; ssh's own choice if none is given.
@@ -67,6 +119,22 @@ pub struct Arguments {
 }
 
 impl Config {
+    /// The gateways that are plain sshds.
+    pub fn ssh_gateways(&self) -> impl Iterator<Item = &SshGateway> {
+        self.gateways.iter().filter_map(|gateway| match gateway {
+            Gateway::Ssh(gateway) => Some(gateway),
+            Gateway::Native(_) => None,
+        })
+    }
+
+    /// The gateways that run wayhome.
+    pub fn native_gateways(&self) -> impl Iterator<Item = &NativeGateway> {
+        self.gateways.iter().filter_map(|gateway| match gateway {
+            Gateway::Native(gateway) => Some(gateway),
+            Gateway::Ssh(_) => None,
+        })
+    }
+
     /// Reads and checks a configuration file.
     pub fn from_file(path: &Path) -> Outcome<Self> {
         file::read(path)
@@ -95,19 +163,20 @@ impl Config {
         }
         let mut services: Vec<Service> = Vec::new();
         for mut service in arguments.forwards {
+            // A forward always has one.
+            let port = service.port.unwrap_or_default();
             if !arguments.public && service.bind != Bind::Loopback {
                 return Err(Failure::usage(format!(
-                    "port {} would be open to the whole internet",
-                    service.port
+                    "port {port} would be open to the whole internet"
                 ))
                 .hint("leave the bind address out, or add `--public` if that is what you want"));
             }
             if services.iter().any(|other| other.port == service.port) {
-                return Err(Failure::usage(format!("port {} is given twice", service.port))
+                return Err(Failure::usage(format!("port {port} is given twice"))
                     .hint("give each forward a port of its own: `-R 2223:localhost:80`"));
             }
             if services.iter().any(|other| other.name == service.name) {
-                service.name = Name::for_port(service.port);
+                service.name = Name::for_port(port);
             }
             services.push(service);
         }
@@ -122,12 +191,13 @@ impl Config {
         Ok(Self {
             name: arguments.name.map_or_else(default_name, Ok)?,
             heartbeat: HEARTBEAT,
-            gateways: vec![Gateway {
+            gateways: vec![Gateway::Ssh(SshGateway {
                 address,
                 identity: arguments.identity.map(absolute).transpose()?,
                 known_hosts: arguments.known_hosts.map_or_else(default_known_hosts, absolute)?,
-            }],
+            })],
             services,
+            grants: None,
         })
     }
 }
@@ -143,6 +213,11 @@ fn default_name() -> Outcome<Name> {
         ))
         .hint("give one: `--name home`, or `name = \"home\"` in the configuration")
     })
+}
+
+/// Where the home's own key for native gateways lies unless the configuration says otherwise.
+fn default_identity() -> Outcome<PathBuf> {
+    Ok(paths::state_dir()?.join("identity"))
 }
 
 /// Where pins are kept unless the configuration says otherwise.

@@ -52,13 +52,19 @@ pub async fn join(first: TcpStream, second: TcpStream, counts: &Counts) -> io::R
 ///
 /// There is no `TCP_USER_TIMEOUT`: it ends a connection whose peer is well and only does not read.
 pub fn prepare(socket: &TcpStream) -> io::Result<()> {
-    let (idle, interval, count) = KEEPALIVE;
     sockopt::set_tcp_nodelay(socket, true)?;
+    keep_alive(socket)?;
+    sockopt::set_socket_linger(socket, Some(Duration::ZERO))?;
+    Ok(())
+}
+
+/// Has the kernel find a peer that is gone.
+pub fn keep_alive(socket: &TcpStream) -> io::Result<()> {
+    let (idle, interval, count) = KEEPALIVE;
     sockopt::set_socket_keepalive(socket, true)?;
     sockopt::set_tcp_keepidle(socket, idle)?;
     sockopt::set_tcp_keepintvl(socket, interval)?;
     sockopt::set_tcp_keepcnt(socket, count)?;
-    sockopt::set_socket_linger(socket, Some(Duration::ZERO))?;
     Ok(())
 }
 

@@ -184,6 +184,58 @@ pub enum Cause {
     PublicOnLoopback,
     /// Nothing listens at the target.
     TargetRefused,
+    /// The gateway's machine answers, but no `wayhome gateway` listens on its port.
+    NoGateway,
+    /// The key of a `wayhome gateway` is not the pinned one.
+    GatewayKeyChanged {
+        /// The one that it shows.
+        shown: String,
+    },
+    /// A `wayhome gateway` sends what its protocol does not have, or does not answer as it should.
+    ProtocolBreach {
+        /// What it did.
+        detail: Detail,
+    },
+    /// Home's own key cannot be used, or not be made.
+    IdentityUnusable {
+        /// Why.
+        detail: Detail,
+    },
+    /// No grant at the gateway has this home's key.
+    HomeKeyUnknown,
+    /// The grant of this home's key has expired.
+    HomeKeyExpired,
+    /// The grant of this home's key was taken back.
+    HomeKeyRevoked,
+    /// This home's key may not come from where it is.
+    HomeKeyElsewhere,
+    /// This home's key has a grant, and it is one for other homes.
+    HomeNotGranted,
+    /// This home's key has a grant, and it does not have the service.
+    ServiceNotGranted,
+    /// Another agent with this home's identity is connected at the gateway, and alive.
+    AnotherAgent,
+    /// Another agent wanted this home's place at the gateway, while this one has it.
+    IdentityElsewhere {
+        /// Where it came from, as the gateway says.
+        from: Detail,
+    },
+    /// A newer registration of this home has taken the place of this one.
+    Replaced,
+    /// The gateway has as many homes, connections or services as it may.
+    GatewayFull,
+    /// The gateway ends, or starts anew.
+    GatewayGoingAway,
+    /// The gateway refuses this home for a reason that has no name here.
+    GatewayRefused {
+        /// What it said.
+        detail: Detail,
+    },
+    /// The service is offered, and the gateway passes no stream on to it.
+    StreamRefused {
+        /// What it said.
+        detail: Detail,
+    },
     /// The target accepts a connection and says nothing, or the way to it swallows everything.
     TargetSilent,
     /// The target answers, but not with the proof that was asked for.
@@ -318,6 +370,49 @@ impl fmt::Display for Cause {
             ),
             Self::PublicOnLoopback => {
                 f.write_str("the port is not public: the gateway opened it on its loopback alone")
+            }
+            Self::NoGateway => f.write_str("nothing listens on the gateway's port"),
+            Self::GatewayKeyChanged { shown } => {
+                write!(f, "the gateway's key is not the pinned one: it shows `{shown}`")
+            }
+            Self::ProtocolBreach { detail } => {
+                write!(f, "the gateway does not keep to the protocol ({detail})")
+            }
+            Self::IdentityUnusable { detail } => {
+                write!(f, "this home's identity cannot be used ({detail})")
+            }
+            Self::HomeKeyUnknown => f.write_str("no grant at the gateway has this home's key"),
+            Self::HomeKeyExpired => {
+                f.write_str("the grant of this home's key at the gateway has expired")
+            }
+            Self::HomeKeyRevoked => {
+                f.write_str("the grant of this home's key at the gateway was revoked")
+            }
+            Self::HomeKeyElsewhere => f.write_str(
+                "the grant of this home's key at the gateway is not for the address that it comes from",
+            ),
+            Self::HomeNotGranted => {
+                f.write_str("the grant of this home's key at the gateway is not for a home of this name")
+            }
+            Self::ServiceNotGranted => {
+                f.write_str("the grant of this home's key at the gateway does not have this service")
+            }
+            Self::AnotherAgent => f.write_str(
+                "another agent with this home's identity is connected at the gateway, and alive",
+            ),
+            Self::IdentityElsewhere { from } => {
+                write!(f, "another agent with this home's identity wanted its place (from {from})")
+            }
+            Self::Replaced => {
+                f.write_str("another registration of this home has taken this one's place")
+            }
+            Self::GatewayFull => f.write_str("the gateway has as many as it may"),
+            Self::GatewayGoingAway => f.write_str("the gateway ends, or starts anew"),
+            Self::GatewayRefused { detail } => {
+                write!(f, "the gateway refuses this home ({detail})")
+            }
+            Self::StreamRefused { detail } => {
+                write!(f, "the gateway passes no stream on to the service ({detail})")
             }
             Self::TargetRefused => f.write_str("nothing listens at the target"),
             Self::TargetSilent => f.write_str("the target does not answer"),

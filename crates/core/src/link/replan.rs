@@ -15,8 +15,8 @@ use crate::time::Time;
 
 impl Link {
     pub(super) fn replan(&mut self, services: Vec<Service>, heartbeat: Duration, now: Time) {
-        let ports = |link: &Self| -> Vec<u16> {
-            let mut ports: Vec<u16> = link.services().map(|(_, service)| service.port).collect();
+        let ports = |link: &Self| -> Vec<Option<u16>> {
+            let mut ports: Vec<_> = link.services().map(|(_, service)| service.port).collect();
             ports.sort_unstable();
             ports
         };
@@ -36,7 +36,9 @@ impl Link {
     fn offer(&mut self, service: Service, now: Time) -> usize {
         let same = |road: &Road| {
             let is = &road.service;
+            // What has no port is asked for by its name.
             !road.leaving
+                && (is.port.is_some() || is.name == service.name)
                 && (&is.bind, is.port, &is.target) == (&service.bind, service.port, &service.target)
         };
         if let Some((number, road)) = self.roads.iter_mut().find(|(_, road)| same(road)) {

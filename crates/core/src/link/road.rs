@@ -79,6 +79,8 @@ pub enum Sighting {
     Refused,
     /// Nothing came before the deadline.
     Silent,
+    /// The gateway opened no stream to it, for this reason.
+    NoStream(Detail),
     /// This, on the gateway's loopback; nothing at the addresses where the port should be.
     OnLoopback(Box<Sighting>),
 }
@@ -391,6 +393,7 @@ impl Link {
             Sighting::Refused => Some(Cause::TargetRefused),
             Sighting::Silent => Some(Cause::TargetSilent),
             Sighting::OnLoopback(_) => Some(Cause::PublicOnLoopback),
+            Sighting::NoStream(detail) => Some(Cause::StreamRefused { detail }),
         };
         if let Some(cause) = cause {
             road.proven = false;

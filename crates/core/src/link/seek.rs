@@ -146,6 +146,7 @@ impl Link {
     }
 
     pub(super) fn tend_seek(&mut self, now: Time, out: &mut Vec<Action>) {
+        let crowd = self.crowd().unwrap_or_default();
         match &mut self.seek {
             Seek::Idle => {}
             Seek::Waiting { until } | Seek::Halted { until, .. } => {
@@ -156,7 +157,8 @@ impl Link {
             Seek::Knocking { since, next } => {
                 if now >= *next {
                     let eager = now.since(*since) < KNOCK_EAGERLY;
-                    *next = now + if eager { KNOCK_EVERY } else { KNOCK_PATIENTLY };
+                    let every = if eager { KNOCK_EVERY } else { KNOCK_PATIENTLY };
+                    *next = now + every.max(crowd);
                     out.push(Action::Knock);
                 }
             }
@@ -440,10 +442,13 @@ impl Link {
         }
         let halted = self.cause.take_if(|_| matches!(self.seek, Seek::Halted { .. }));
         if matches!(self.seek, Seek::Idle) {
-            if was_up {
-                self.seek_now(now, out);
-            } else {
-                self.seek = Seek::Waiting { until: now + self.wait(Retry::Gently) };
+            match self.crowd() {
+                None if was_up => self.seek_now(now, out),
+                // All of them may have lost it at this moment.
+                Some(cap) if was_up => {
+                    self.seek = Seek::Waiting { until: now + self.backoff.spread(cap) };
+                }
+                _ => self.seek = Seek::Waiting { until: now + self.wait(Retry::Gently) },
             }
         }
         self.say_why(cause, out);
@@ -480,7 +485,17 @@ impl Link {
         }
     }
 
+    /// The span over which the gateway's homes are to spread their return, if it has so many that it
+    /// asked for more than the second which they keep to anyway.
+    fn crowd(&self) -> Option<Duration> {
+        let cap = self.retry_cap;
+        (cap > Retry::Soon.bounds(true).1).then_some(cap)
+    }
+
     fn wait(&mut self, retry: Retry) -> Duration {
+        if let (Retry::Soon, Some(cap)) = (retry, self.crowd()) {
+            return self.backoff.next(cap);
+        }
         retry.wait(&mut self.backoff, self.plan.knockable)
     }
 

@@ -144,9 +144,11 @@ impl Link {
                 }
                 None
             }
-            Sighting::Answer | Sighting::Wrong(_) | Sighting::Refused | Sighting::OnLoopback(_) => {
-                None
-            }
+            Sighting::Answer
+            | Sighting::Wrong(_)
+            | Sighting::Refused
+            | Sighting::NoStream(_)
+            | Sighting::OnLoopback(_) => None,
         };
         let cause = match (holder, seen) {
             (Holder::Foreign { uid }, fingerprint) => Cause::PortTakenByUser { uid, fingerprint },

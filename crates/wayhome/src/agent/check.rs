@@ -14,10 +14,11 @@ use wayhome_core::address::Address;
 use wayhome_core::health::{Cause, Fault, Retry};
 use wayhome_core::host_key::HostKey;
 
+use super::proof;
 use super::ssh::master::{self, Master};
-use super::ssh::{pin, proof};
+use super::ssh::pin;
 use crate::config::identity::{self, Kind};
-use crate::config::{Config, Gateway};
+use crate::config::{Config, SshGateway};
 use crate::error::{Failure, Outcome};
 use crate::{paths, supervise};
 
@@ -86,7 +87,7 @@ impl fmt::Display for Checked {
 /// Reads a configuration as a service would, and checks its keys.
 pub fn read(file: &Path) -> Outcome<Config> {
     let config = Config::from_text(&Config::text_of(file)?, file)?;
-    for identity in config.gateways.iter().filter_map(|gateway| gateway.identity.as_ref()) {
+    for identity in config.ssh_gateways().filter_map(|gateway| gateway.identity.as_ref()) {
         identity::check_unattended(identity)
             .map_err(|failure| failure.at(&file.display().to_string()))?;
     }
@@ -96,7 +97,7 @@ pub fn read(file: &Path) -> Outcome<Config> {
 /// Logs in to each gateway once.
 pub async fn check(config: &Config) -> Outcome<Vec<Checked>> {
     let mut all = Vec::new();
-    for gateway in &config.gateways {
+    for gateway in config.ssh_gateways() {
         let pinned_as = pin::pinned_name(gateway).await?;
         let verdict = if pin::keys(gateway).await?.is_empty() {
             match pin::fetch(gateway).await? {
@@ -119,7 +120,7 @@ pub async fn check(config: &Config) -> Outcome<Vec<Checked>> {
     Ok(all)
 }
 
-async fn log_in(gateway: &Gateway) -> Outcome<Verdict> {
+async fn log_in(gateway: &SshGateway) -> Outcome<Verdict> {
     let login = Login::of(gateway).await?;
     let folder = tempfile::tempdir()
         .map_err(|error| Failure::new("no temporary folder can be made").because(&error))?;
@@ -169,7 +170,7 @@ struct Login {
 }
 
 impl Login {
-    async fn of(gateway: &Gateway) -> Outcome<Self> {
+    async fn of(gateway: &SshGateway) -> Outcome<Self> {
         let mut command = master::ssh(gateway, &gateway.known_hosts);
         command.arg("-G");
         master::destination(&mut command, gateway);

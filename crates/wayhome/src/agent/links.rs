@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use wayhome_core::service::Service;
 use wayhome_core::status::LinkStatus;
 
-use super::link::{self, Beginning, Order};
-use super::sockets;
+use super::link::{Beginning, Order};
+use super::native::{self, Home};
 use super::ssh::pin::FirstContact;
 use super::state::State;
+use super::{sockets, ssh};
 use crate::config::{Config, Gateway};
 use crate::error::Failure;
 
@@ -22,6 +22,8 @@ const ORDERS: usize = 16;
 pub struct Links {
     state: Arc<State>,
     sockets: sockets::Folder,
+    /// What native links share.
+    home: Arc<Home>,
     running: Vec<Running>,
     /// Each gives its number when it ends.
     tasks: JoinSet<usize>,
@@ -34,9 +36,19 @@ pub struct Links {
 struct Running {
     number: usize,
     gateway: Gateway,
+    heartbeat: Duration,
     orders: mpsc::Sender<Order>,
     /// Comes when it has ended.
     ended: oneshot::Receiver<()>,
+}
+
+impl Running {
+    /// Whether this link can do what the configuration asks for now.
+    fn goes_on(&self, gateway: &Gateway, heartbeat: Duration) -> bool {
+        // Another pace is told to an sshd with a new hold, and to a wayhome gateway when registering.
+        let same_pace = matches!(gateway, Gateway::Ssh(_)) || self.heartbeat == heartbeat;
+        self.gateway == *gateway && same_pace
+    }
 }
 
 impl Links {
@@ -45,10 +57,11 @@ impl Links {
     pub fn new(
         state: Arc<State>,
         sockets: sockets::Folder,
+        home: Arc<Home>,
         unpinned: mpsc::Sender<Failure>,
     ) -> Self {
         let (running, tasks) = (Vec::new(), JoinSet::new());
-        Self { state, sockets, running, tasks, begun: 0, unpinned }
+        Self { state, sockets, home, running, tasks, begun: 0, unpinned }
     }
 
     /// Makes the links be what the configuration asks for: ends those to gateways that are gone,
@@ -57,20 +70,21 @@ impl Links {
     pub async fn follow(&mut self, config: &Config, first: FirstContact) {
         let mut before = std::mem::take(&mut self.running);
         for gateway in &config.gateways {
-            let found = before.iter().position(|link| link.gateway.address == gateway.address);
+            let found = before.iter().position(|link| link.gateway.name() == gateway.name());
             let old = found.map(|index| before.remove(index));
             let link = match old {
-                Some(link) if link.gateway == *gateway => {
-                    let plan = Order::Replan(config.services.clone(), config.heartbeat);
+                Some(link) if link.goes_on(gateway, config.heartbeat) => {
+                    let services = gateway.offers(&config.services);
+                    let plan = Order::Replan(services, config.heartbeat);
                     // A link that has ended hears nothing, and need not.
                     let _ = link.orders.send(plan).await;
                     link
                 }
                 Some(link) => {
                     let _ = link.orders.send(Order::Stop).await;
-                    self.begin(gateway, &config.services, config.heartbeat, first, Some(link.ended))
+                    self.begin(gateway, config, first, Some(link.ended))
                 }
-                None => self.begin(gateway, &config.services, config.heartbeat, first, None),
+                None => self.begin(gateway, config, first, None),
             };
             self.running.push(link);
         }
@@ -82,31 +96,50 @@ impl Links {
     fn begin(
         &mut self,
         gateway: &Gateway,
-        services: &[Service],
-        heartbeat: Duration,
+        config: &Config,
         first: FirstContact,
         after: Option<oneshot::Receiver<()>>,
     ) -> Running {
         let (orders, receiver) = mpsc::channel(ORDERS);
         let (over, ended) = oneshot::channel();
         let beginning = Beginning {
-            gateway: gateway.clone(),
-            services: services.to_vec(),
-            heartbeat,
-            state: Arc::clone(&self.state),
-            sockets: self.sockets.of_link(self.begun),
-            first,
-            unpinned: self.unpinned.clone(),
+            services: gateway.offers(&config.services),
+            heartbeat: config.heartbeat,
+            orders: receiver,
             after,
         };
         let number = self.begun;
         self.begun += 1;
+        match gateway {
+            Gateway::Ssh(gateway) => {
+                let start = ssh::link::Start {
+                    gateway: gateway.clone(),
+                    state: Arc::clone(&self.state),
+                    sockets: self.sockets.of_link(number),
+                    first,
+                    unpinned: self.unpinned.clone(),
+                };
+                self.spawn(number, over, ssh::link::run(start, beginning));
+            }
+            Gateway::Native(gateway) => {
+                let run = native::run(gateway.clone(), Arc::clone(&self.home), beginning);
+                self.spawn(number, over, run);
+            }
+        }
+        Running { number, gateway: gateway.clone(), heartbeat: config.heartbeat, orders, ended }
+    }
+
+    fn spawn(
+        &mut self,
+        number: usize,
+        over: oneshot::Sender<()>,
+        link: impl Future<Output = ()> + Send + 'static,
+    ) {
         self.tasks.spawn(async move {
-            link::run(beginning, receiver).await;
+            link.await;
             drop(over);
             number
         });
-        Running { number, gateway: gateway.clone(), orders, ended }
     }
 
     /// How many there are.

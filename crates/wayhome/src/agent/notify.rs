@@ -118,6 +118,9 @@ pub fn sentence(snapshot: &Snapshot) -> String {
         text.push_str("; the last edit of the configuration was not taken over");
     }
     for link in &snapshot.links {
+        if let Some(alarm) = &link.alarm {
+            let _ = write!(text, "; {}: {}", link.gateway, alarm.text);
+        }
         match link.state {
             LinkState::Up | LinkState::Suspect => trouble(&mut text, link),
             LinkState::Dialling | LinkState::Down | LinkState::Draining => {
@@ -149,8 +152,7 @@ fn trouble(text: &mut String, link: &LinkStatus) {
             Some(finding) => finding.text.as_str(),
             None => "opening",
         };
-        let name = &service.service.name;
-        let _ = write!(text, "; {}: {name} (port {}): {why}", link.gateway, service.service.port);
+        let _ = write!(text, "; {}: {}: {why}", link.gateway, service.service.label());
     }
 }
 
@@ -182,6 +184,7 @@ mod tests {
             state,
             since_ms: 0,
             cause: cause.as_ref().map(Finding::from),
+            alarm: None,
             attempt: 0,
             retry_in_ms: None,
             round_trip_ms: None,
@@ -200,6 +203,7 @@ mod tests {
             running_ms: 0,
             configuration: None,
             links,
+            native: None,
         }
     }
 

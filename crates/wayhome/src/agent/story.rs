@@ -7,14 +7,13 @@
 use std::time::Duration;
 
 use tracing::Level;
-use wayhome_core::address::Address;
 use wayhome_core::health::{Cause, Fault, Retry};
 use wayhome_core::link::Note;
 use wayhome_core::service::Service;
 use wayhome_core::status::millis;
 
 /// Tells a turn of a link's story to the log. `service` finds a service by its number.
-pub fn tell<'a>(gateway: &Address, service: impl Fn(usize) -> Option<&'a Service>, note: &'a Note) {
+pub fn tell<'a>(gateway: &str, service: impl Fn(usize) -> Option<&'a Service>, note: &'a Note) {
     let Some(line) = line(service, note) else { return };
     // A macro for each level: tracing wants it to be known when the program is built.
     macro_rules! tell {
@@ -22,9 +21,9 @@ pub fn tell<'a>(gateway: &Address, service: impl Fn(usize) -> Option<&'a Service
             tracing::event!(
                 $level,
                 event = line.event,
-                gateway = %gateway,
+                gateway,
                 service = line.service.map(|service| service.name.as_str()),
-                port = line.service.map(|service| service.port),
+                port = line.service.and_then(|service| service.port),
                 cause.kind = line.cause.map(Cause::kind),
                 fault = line.cause.map(|cause| word(cause.fault())),
                 after_ms = line.after.map(millis),
@@ -84,7 +83,7 @@ impl<'a> Line<'a> {
 fn line<'a>(service: impl Fn(usize) -> Option<&'a Service>, note: &'a Note) -> Option<Line<'a>> {
     let named = |number: usize| {
         let service = service(number)?;
-        Some((service, format!("{} (port {})", service.name, service.port)))
+        Some((service, service.label()))
     };
     let line = match note {
         Note::LinkUp { after, why, attempts } => Line {
@@ -101,6 +100,7 @@ fn line<'a>(service: impl Fn(usize) -> Option<&'a Service>, note: &'a Note) -> O
         }
         Note::LinkDown(cause) => Line::trouble(Level::WARN, "down", "down", cause),
         Note::LinkHalted(cause) => Line::trouble(Level::ERROR, "halted", "halted", cause),
+        Note::Alarm(cause) => Line::trouble(Level::ERROR, "alarm", "alarm", cause),
         Note::NoHold(detail) => Line::new(
             Level::WARN,
             "no-hold",
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn facts_are_fields() {
-        let gateway: Address = "ssh://root@203.0.113.10".parse().unwrap();
+        let gateway = "root@203.0.113.10";
         let session = Session { pid: 86, start: 1, boot: "b".into() };
         let after = Some(Duration::from_millis(520));
         let services = services();
@@ -259,8 +259,8 @@ mod tests {
         let up = Note::LinkUp { after, why: Some(lost()), attempts: 2 };
         let ended = Note::TookOver { service: 0, session };
         let log = logging::tests::json(|| {
-            tell(&gateway, service, &up);
-            tell(&gateway, service, &ended);
+            tell(gateway, service, &up);
+            tell(gateway, service, &ended);
         });
         let said = &log[0];
         assert_eq!(said["level"], "INFO");

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use super::ssh::knock::Door;
+use super::door::Door;
 
 /// Where packets would leave from, for each address of the gateway. Two ways that are equal need no
 /// new connection.

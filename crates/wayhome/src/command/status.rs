@@ -242,6 +242,11 @@ fn write_link(out: &mut String, link: &LinkStatus) {
         out.push_str(&report::paragraph(MARGIN, MARGIN.len(), &finding.text));
         out.push_str(&report::paragraph(MARGIN, MARGIN.len(), &finding.remedy));
     }
+    if let Some(finding) = &link.alarm {
+        let alarm = paint(&finding.text, RED);
+        let _ = writeln!(out, "{MARGIN}{alarm}");
+        out.push_str(&report::paragraph(MARGIN, MARGIN.len(), &finding.remedy));
+    }
     if let Some(finding) = &link.no_hold {
         let _ = writeln!(out, "    no hold: {}\n    {}", finding.text, finding.remedy);
     }
@@ -268,7 +273,7 @@ fn write_service(out: &mut String, status: &ServiceStatus, name_width: usize, ta
         out,
         "  {:name_width$}  {:>5} → {:target_width$}  {state} for {}",
         service.name,
-        service.port,
+        service.port.map(|port| port.to_string()).unwrap_or_default(),
         service.target.to_string(),
         span(status.since_ms)
     );

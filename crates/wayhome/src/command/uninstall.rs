@@ -9,7 +9,7 @@ use wayhome_core::service::Bind;
 
 use crate::agent::control::{self, Asked};
 use crate::command::agent::runtime;
-use crate::config::{Config, Gateway};
+use crate::config::{Config, SshGateway};
 use crate::error::{Failure, Outcome};
 use crate::import::find::Manager;
 use crate::import::{manager, shell};
@@ -178,10 +178,10 @@ fn systemctl(manager: Manager, arguments: &[&str]) -> Result<(), String> {
 
 /// The commands that do what the agent did.
 fn plain_ssh(config: &Config, plan: &Plan) -> Outcome {
-    let lines = config.gateways.iter().map(|gateway| ssh_command(config, gateway) + "\n");
+    let lines = config.ssh_gateways().map(|gateway| ssh_command(config, gateway) + "\n");
     report::note("\nwithout wayhome, this does what the agent did:");
     report::data("the command", lines.collect::<String>())?;
-    for identity in config.gateways.iter().filter_map(|gateway| gateway.identity.as_deref()) {
+    for identity in config.ssh_gateways().filter_map(|gateway| gateway.identity.as_deref()) {
         if plan.removes(identity) {
             report::warning(format!(
                 "`{}` was a copy for the service, and goes with it: name your own key there",
@@ -192,7 +192,7 @@ fn plain_ssh(config: &Config, plan: &Plan) -> Outcome {
     Ok(())
 }
 
-fn ssh_command(config: &Config, gateway: &Gateway) -> String {
+fn ssh_command(config: &Config, gateway: &SshGateway) -> String {
     let mut words: Vec<String> = ["ssh", "-N", "-T"].map(str::to_owned).to_vec();
     for option in ["ServerAliveInterval=15", "ServerAliveCountMax=3", "ExitOnForwardFailure=yes"] {
         words.extend(["-o".to_owned(), option.to_owned()]);
@@ -204,12 +204,13 @@ fn ssh_command(config: &Config, gateway: &Gateway) -> String {
         words.extend(["-p".to_owned(), port.to_string()]);
     }
     for service in &config.services {
+        let Some(port) = service.port else { continue };
         let bind = match &service.bind {
             Bind::Loopback => "127.0.0.1",
             Bind::Public(address) => address,
         };
         let bind = if bind.contains(':') { format!("[{bind}]") } else { bind.to_owned() };
-        let forward = format!("{bind}:{}:{}", service.port, service.target);
+        let forward = format!("{bind}:{port}:{}", service.target);
         words.extend(["-R".to_owned(), forward]);
     }
     if let Some(user) = &gateway.address.user {
@@ -234,12 +235,13 @@ mod tests {
                     target = \"[::1]:80\"\nport = 8080\nbind = \"*\"\npublic = true\n";
         fs::write(&file, text).unwrap();
         let config = Config::from_file(&file).unwrap();
-        let line = ssh_command(&config, &config.gateways[0]);
+        let gateway = config.ssh_gateways().next().unwrap();
+        let line = ssh_command(&config, gateway);
         let place =
             Place { user: None, home: "/".into(), folder: "/".into(), environment: [].into() };
         let words = shell::split(&line, &|_| None).unwrap();
         let tunnel = Tunnel::read(&words, &place, Exposure::Public).unwrap();
-        assert_eq!(tunnel.gateway, config.gateways[0].address, "{line}");
+        assert_eq!(tunnel.gateway, gateway.address, "{line}");
         assert_eq!(tunnel.services, config.services, "{line}");
     }
 }

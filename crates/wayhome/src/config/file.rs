@@ -7,11 +7,15 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
-use wayhome_core::address::Address;
+use wayhome_core::address::{Address, NativeAddress};
+use wayhome_core::key::Key;
 use wayhome_core::name::Name;
 use wayhome_core::service::{Bind, ProofKind, Service, Target};
 
-use super::{Config, Gateway, HEARTBEAT, default_known_hosts, default_name, identity, remedy};
+use super::{
+    Config, Gateway, HEARTBEAT, NativeGateway, SshGateway, default_identity, default_known_hosts,
+    default_name, identity, remedy,
+};
 use crate::error::{Failure, Outcome};
 use crate::{paths, patient};
 
@@ -26,6 +30,8 @@ const HEARTBEATS: std::ops::RangeInclusive<u64> = 1..=300;
 const A_NAME: &str = "for example `home-ubuntu`";
 const AN_ADDRESS: &str =
     "for example `ssh://root@203.0.113.10:22`, or a `Host` of your ssh's config";
+const A_NATIVE_ADDRESS: &str = "for example `wayhome://gw.example.org`";
+const A_KEY: &str = "it is written as in a `.pub` file: `ssh-ed25519 AAAA…`";
 const A_TARGET: &str = "for example `localhost:22`, `[2001:db8::1]:22`, or `/run/some.sock`";
 const A_BIND: &str = "leave it out for loopback; `*` with `public = true` is for everybody";
 
@@ -34,6 +40,7 @@ const A_BIND: &str = "leave it out for loopback; `*` with `public = true` is for
 struct Form {
     name: Option<Spanned<String>>,
     heartbeat: Option<Spanned<u64>>,
+    grants: Option<Spanned<String>>,
     #[serde(default)]
     gateway: Vec<Spanned<GatewayForm>>,
     #[serde(default)]
@@ -46,6 +53,7 @@ struct GatewayForm {
     address: Spanned<String>,
     identity: Option<Spanned<String>>,
     known_hosts: Option<Spanned<String>>,
+    key: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -53,7 +61,7 @@ struct GatewayForm {
 struct ServiceForm {
     name: Option<Spanned<String>>,
     target: Spanned<String>,
-    port: Spanned<i64>,
+    port: Option<Spanned<i64>>,
     proof: Option<Spanned<ProofKind>>,
     bind: Option<Spanned<String>>,
     #[serde(default)]
@@ -62,7 +70,16 @@ struct ServiceForm {
 
 /// Reads a configuration file.
 pub fn read(path: &Path) -> Outcome<Config> {
-    parse(&text(path)?, path, &identity::check)
+    let mut config = parse(&text(path)?, path, &identity::check)?;
+    if config.grants.is_none() && config.native_gateways().next().is_some() {
+        config.grants = Some(grants_beside(path)?).filter(|beside| beside.exists());
+    }
+    Ok(config)
+}
+
+/// Where the grants are that no configuration names.
+fn grants_beside(path: &Path) -> Outcome<PathBuf> {
+    paths::absolute(&path.with_file_name("grants.toml"))
 }
 
 /// The text of a configuration file.
@@ -124,21 +141,20 @@ pub fn parse(
     let mut gateways: Vec<Gateway> = Vec::new();
     for form in &form.gateway {
         let gateway = source.gateway(form.get_ref())?;
-        let same = |other: &&Gateway| other.address.is_same_login(&gateway.address);
-        if let Some(other) = gateways.iter().find(same) {
-            let why = if other.address == gateway.address {
-                format!("the gateway `{}` is given twice", gateway.address)
+        if let Some(other) = gateways.iter().find(|other| other.is_same(&gateway)) {
+            let (name, before) = (gateway.name(), other.name());
+            let why = if name == before {
+                format!("the gateway `{name}` is given twice")
             } else {
-                format!(
-                    "the gateway `{}` was given before, as `{}`",
-                    gateway.address, other.address
-                )
+                format!("the gateway `{name}` was given before, as `{before}`")
             };
             let hint = "leave one out: each gateway has one link, for all services; a port that \
                         your ssh's config has for it is to be written here, too";
             return Err(source.wrong(&form.get_ref().address.span(), &why, hint));
         }
-        if let (Some(file), Some(text)) = (&gateway.identity, &form.get_ref().identity) {
+        if let (Gateway::Ssh(SshGateway { identity: Some(file), .. }), Some(text)) =
+            (&gateway, &form.get_ref().identity)
+        {
             check_identity(file).map_err(|failure| failure.at(&source.place(&text.span())))?;
         }
         gateways.push(gateway);
@@ -152,14 +168,29 @@ pub fn parse(
             let why = format!("the service `{}` is given twice", service.name);
             return Err(source.wrong(&span, &why, "give each service a name of its own"));
         }
-        if services.iter().any(|other| other.port == service.port) {
-            let why = format!("port {} is given twice", service.port);
+        if let (Some(port), Some(span)) = (service.port, &form.port)
+            && services.iter().any(|other| other.port == service.port)
+        {
+            let why = format!("port {port} is given twice");
             let hint = "give each service a port of its own";
-            return Err(source.wrong(&form.port.span(), &why, hint));
+            return Err(source.wrong(&span.span(), &why, hint));
+        }
+        if service.port.is_none() && gateways.iter().all(|g| matches!(g, Gateway::Ssh(_))) {
+            let why = format!("the service `{}` has no `port`", service.name);
+            let hint = "choose a port that is free at the gateway, such as 2222: only a gateway with a `wayhome://` address needs none";
+            return Err(source.wrong(&span, &why, hint));
         }
         services.push(service);
     }
-    Ok(Config { name, heartbeat, gateways, services })
+    for (gateway, form) in gateways.iter().zip(&form.gateway) {
+        if gateway.offers(&services).is_empty() {
+            let why = format!("no service has a `port`, and `{}` needs one", gateway.name());
+            let hint = "give one of the services a port that is free there, such as 2222";
+            return Err(source.wrong(&form.get_ref().address.span(), &why, hint));
+        }
+    }
+    let grants = form.grants.as_ref().map(|file| source.file(file)).transpose()?;
+    Ok(Config { name, heartbeat, gateways, services, grants })
 }
 
 /// Where in a file something stands: `agent.toml:3`.
@@ -177,35 +208,66 @@ struct Source<'a> {
 impl Source<'_> {
     fn gateway(&self, form: &GatewayForm) -> Outcome<Gateway> {
         let file = |text: &Spanned<String>| self.file(text);
-        Ok(Gateway {
+        if NativeAddress::is_meant(form.address.get_ref()) {
+            return self.native(form).map(Gateway::Native);
+        }
+        if let Some(key) = &form.key {
+            let why = "`key` is for a gateway with a `wayhome://` address";
+            let hint = "an sshd's host key is pinned in `known_hosts`: leave `key` out";
+            return Err(self.wrong(&key.span(), why, hint));
+        }
+        Ok(Gateway::Ssh(SshGateway {
             address: self.parsed::<Address>(&form.address, AN_ADDRESS)?,
             identity: form.identity.as_ref().map(file).transpose()?,
             known_hosts: form.known_hosts.as_ref().map_or_else(default_known_hosts, file)?,
+        }))
+    }
+
+    fn native(&self, form: &GatewayForm) -> Outcome<NativeGateway> {
+        let address = self.parsed::<NativeAddress>(&form.address, A_NATIVE_ADDRESS)?;
+        if let Some(known_hosts) = &form.known_hosts {
+            let why = "`known_hosts` is for a gateway that is an sshd";
+            return Err(self.wrong(
+                &known_hosts.span(),
+                why,
+                "leave it out: `key` is the pin here",
+            ));
+        }
+        let Some(key) = &form.key else {
+            let why = format!("the gateway `{address}` has no `key`");
+            let hint = "add its public key, which `wayhome gateway` says there when it starts: key = \"ssh-ed25519 …\"";
+            return Err(self.wrong(&form.address.span(), &why, hint));
+        };
+        Ok(NativeGateway {
+            address,
+            key: self.parsed::<Key>(key, A_KEY)?,
+            identity: form
+                .identity
+                .as_ref()
+                .map_or_else(default_identity, |text| self.file(text))?,
         })
     }
 
     fn service(&self, form: &ServiceForm) -> Outcome<Service> {
         let target = self.parsed::<Target>(&form.target, A_TARGET)?;
-        let port = match u16::try_from(*form.port.get_ref()) {
-            Ok(port) if port > 0 => port,
-            _ => {
-                let why = "`port` is a number from 1 to 65535";
-                let hint = "choose a port that is free at the gateway, such as 2222";
-                return Err(self.wrong(&form.port.span(), why, hint));
-            }
-        };
+        let port = form.port.as_ref().map(|port| self.port(port)).transpose()?;
         let bind = match &form.bind {
             None => Bind::Loopback,
             Some(bind) => self.parsed::<Bind>(bind, A_BIND)?,
         };
+        if let (Bind::Public(_), None, Some(span)) = (&bind, port, form.bind.as_ref()) {
+            let hint = "leave `bind` out, or add `port`";
+            return Err(self.wrong(&span.span(), "there is a `bind`, and no `port` to bind", hint));
+        }
         if let (Bind::Public(_), false, Some(span)) = (&bind, form.public, form.bind.as_ref()) {
+            let port = port.unwrap_or_default();
             let why = format!("port {port} would be open to the whole internet");
             let hint = "leave `bind` out, or add `public = true` if that is what you want";
             return Err(self.wrong(&span.span(), &why, hint));
         }
         let name = match &form.name {
             Some(name) => self.parsed::<Name>(name, A_NAME)?,
-            None => target.suggested_name(port),
+            None => target.suggested_name(port.unwrap_or_else(|| target.port())),
         };
         let proof = match &form.proof {
             Some(proof) => *proof.get_ref(),
@@ -216,6 +278,17 @@ impl Source<'_> {
             return Err(self.wrong(&span.span(), why, "use `hold`, `http` or `tls`"));
         }
         Ok(Service { name, bind, port, target, proof })
+    }
+
+    fn port(&self, port: &Spanned<i64>) -> Outcome<u16> {
+        match u16::try_from(*port.get_ref()) {
+            Ok(number) if number > 0 => Ok(number),
+            _ => {
+                let why = "`port` is a number from 1 to 65535";
+                let hint = "choose a port that is free at the gateway, such as 2222";
+                Err(self.wrong(&port.span(), why, hint))
+            }
+        }
     }
 
     /// A path as the file has it: `~/` is the home folder, and a relative one is meant from the file.
@@ -274,6 +347,11 @@ port = 2223
 proof = "hold"
 "#;
 
+    fn ssh(gateway: &Gateway) -> &SshGateway {
+        let Gateway::Ssh(ssh) = gateway else { panic!("{gateway:?}") };
+        ssh
+    }
+
     fn read(text: &str) -> Outcome<Config> {
         parse(text, Path::new("/etc/wayhome/agent.toml"), &|_| Ok(()))
     }
@@ -283,7 +361,7 @@ proof = "hold"
         let config = read(GOOD).unwrap();
         assert_eq!(config.name.as_str(), "home-ubuntu");
         assert_eq!(config.heartbeat, HEARTBEAT);
-        let gateway = &config.gateways[0];
+        let gateway = ssh(&config.gateways[0]);
         assert_eq!(gateway.identity.as_deref(), Some(Path::new("/etc/wayhome/keys/id_ed25519")));
         assert_eq!(gateway.known_hosts, Path::new("/var/lib/wayhome/pins"));
         assert_eq!(config.services[0].proof, ProofKind::Ssh);
@@ -296,9 +374,9 @@ proof = "hold"
         let here = std::env::current_dir().unwrap();
         for (file, dir) in [("agent.toml", here.clone()), ("conf/agent.toml", here.join("conf"))] {
             let config = parse(GOOD, Path::new(file), &|_| Ok(())).unwrap();
-            let identity = config.gateways[0].identity.as_deref();
+            let identity = ssh(&config.gateways[0]).identity.as_deref();
             assert_eq!(identity, Some(dir.join("keys/id_ed25519").as_path()));
-            assert_eq!(config.gateways[0].known_hosts, Path::new("/var/lib/wayhome/pins"));
+            assert_eq!(ssh(&config.gateways[0]).known_hosts, Path::new("/var/lib/wayhome/pins"));
         }
     }
 
@@ -383,6 +461,35 @@ proof = "hold"
         for file in ["/nonexistent/agent.toml", "/dev", "/dev/zero"] {
             let said = super::read(Path::new(file)).unwrap_err().to_string();
             assert!(said.contains(file) && said.contains("\n  hint: "), "{said}");
+        }
+    }
+
+    const KEY: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f";
+
+    #[test]
+    fn a_native_gateway_has_a_key_and_needs_no_port() {
+        let native =
+            format!("[[gateway]]\naddress = \"wayhome://gw.example.org\"\nkey = \"{KEY}\"\n");
+        let service = "[[service]]\ntarget = \"localhost:22\"\n";
+        let config = read(&format!("name = \"home\"\n{native}{service}")).unwrap();
+        assert_eq!(config.services[0].port, None);
+        assert_eq!(config.native_gateways().next().unwrap().key.to_string(), KEY);
+        let ssh = "[[gateway]]\naddress = \"gw\"\n";
+        let both = read(&format!("name = \"home\"\n{ssh}{native}{service}port = 2222\n")).unwrap();
+        assert_eq!(both.gateways[1].offers(&both.services)[0].port, None);
+        let bare = native.lines().take(2).collect::<Vec<_>>().join("\n");
+        for (text, line, part) in [
+            (format!("{bare}\n{service}"), 3, "has no `key`"),
+            (format!("{ssh}key = \"{KEY}\"\n{service}port = 1\n"), 4, "`key` is for"),
+            (format!("{native}known_hosts = \"x\"\n{service}"), 5, "`known_hosts` is for"),
+            (format!("{ssh}{service}"), 4, "has no `port`"),
+            (format!("{ssh}{native}{service}"), 3, "no service has a `port`"),
+            (format!("{native}{service}bind = \"*\"\npublic = true\n"), 7, "no `port` to bind"),
+        ] {
+            let said = read(&format!("name = \"home\"\n{text}")).unwrap_err().to_string();
+            assert!(said.starts_with(&format!("/etc/wayhome/agent.toml:{line}: ")), "{said}");
+            assert!(said.contains(part) && said.contains("\n  hint: "), "{said}");
         }
     }
 

@@ -24,7 +24,7 @@ pub fn render(tunnel: &Tunnel, name: Option<&Name>, from: &str) -> String {
             "\n[[service]]\nname = {}\ntarget = {}\nport = {}\n",
             text(service.name.as_str()),
             text(&service.target.to_string()),
-            service.port
+            service.port.unwrap_or_default()
         );
         // What is left out is what would be taken anyway.
         if service.proof != ProofKind::suggested_for(&service.target) {
@@ -102,8 +102,9 @@ mod tests {
         ]);
         let config = loaded(&render(&tunnel, Some(&"home".parse().unwrap()), "a\nline"));
         assert_eq!(config.name.as_str(), "home");
-        assert_eq!(config.gateways[0].address, tunnel.gateway);
-        assert_eq!(config.gateways[0].identity, Some(path));
+        let gateway = config.ssh_gateways().next().unwrap();
+        assert_eq!(gateway.address, tunnel.gateway);
+        assert_eq!(gateway.identity, Some(path));
         assert_eq!(config.services, tunnel.services);
     }
 

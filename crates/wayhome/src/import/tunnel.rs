@@ -341,18 +341,20 @@ impl Reading {
         let identity = self.identity(&gateway, place);
         let mut services: Vec<Service> = Vec::new();
         for mut service in self.services {
+            // A forward always has one.
+            let port = service.port.unwrap_or_default();
             if services.iter().any(|other| other.port == service.port) {
-                return Err(TunnelError::Twice(service.port));
+                return Err(TunnelError::Twice(port));
             }
             match exposure {
                 Exposure::Ask if service.bind != Bind::Loopback => {
-                    return Err(TunnelError::Public(service.port));
+                    return Err(TunnelError::Public(port));
                 }
                 Exposure::Loopback => service.bind = Bind::Loopback,
                 Exposure::Ask | Exposure::Public => {}
             }
             if services.iter().any(|other| other.name == service.name) {
-                service.name = Name::for_port(service.port);
+                service.name = Name::for_port(port);
             }
             services.push(service);
         }

@@ -42,10 +42,17 @@ pub const KEYS: &[Key] = &[
     key("", "name", "\"home-ubuntu\"", "the home's name", "this machine's host name"),
     key("", "heartbeat", "5", "seconds between two heartbeats, 1 to 300", "5"),
     key(
+        "",
+        "grants",
+        "\"grants.toml\"",
+        "the file that says who may enter over native links; without one only the home itself may",
+        "`grants.toml` beside the configuration, if there is one",
+    ),
+    key(
         "gateway",
         "address",
         "\"ssh://root@203.0.113.10:22\"",
-        "where it is; a `Host` of ~/.ssh/config will do",
+        "where it is; a `Host` of ~/.ssh/config will do, or `wayhome://gw.example.org` for a `wayhome gateway`",
         NEEDED,
     ),
     key(
@@ -53,7 +60,7 @@ pub const KEYS: &[Key] = &[
         "identity",
         "\"~/.ssh/wayhome\"",
         "the private key to log in with",
-        "what ssh itself would take",
+        "what ssh itself would take; at a `wayhome gateway`, `identity` in the state folder, which is made if there is none",
     ),
     key(
         "gateway",
@@ -61,6 +68,13 @@ pub const KEYS: &[Key] = &[
         "\"pins\"",
         "the file with its pinned host key",
         "`known_hosts` in the state folder",
+    ),
+    key(
+        "gateway",
+        "key",
+        "\"ssh-ed25519 AAAA…\"",
+        "the pinned key of a `wayhome gateway`, which needs one",
+        "none, for an sshd",
     ),
     key("service", "name", "\"ssh\"", "what it is called", "a name after its target"),
     key(
@@ -70,7 +84,13 @@ pub const KEYS: &[Key] = &[
         "where it is, seen from home: host and port, or the path of a Unix socket",
         NEEDED,
     ),
-    key("service", "port", "2222", "its port at the gateway", NEEDED),
+    key(
+        "service",
+        "port",
+        "2222",
+        "its port at the gateway",
+        "none: it is offered at gateways that run wayhome alone",
+    ),
     key(
         "service",
         "proof",

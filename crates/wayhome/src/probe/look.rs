@@ -19,11 +19,12 @@ use wayhome_core::link;
 use wayhome_core::service::Target;
 
 use super::sight::{Behind, Facts, Holder, Settings, Sight, Whose};
+use crate::agent::proof::{self, Scanned};
 use crate::agent::ssh::master::{self, Master};
 use crate::agent::ssh::mux::{Mux, MuxError};
-use crate::agent::ssh::proof::{self, Scanned};
+use crate::agent::ssh::proof::scan_at;
 use crate::agent::ssh::{diagnose, hold};
-use crate::config::Gateway;
+use crate::config::SshGateway;
 use crate::error::{Failure, Outcome};
 use crate::supervise;
 
@@ -67,7 +68,7 @@ pub async fn look(wanted: &Wanted) -> Outcome<Sight> {
         Failure::usage("no folder for ssh's control socket can be made in `/tmp`").because(&e)
     })?;
     let socket = folder.path().join("s");
-    let gateway = Gateway {
+    let gateway = SshGateway {
         address: wanted.gateway.clone(),
         identity: wanted.identity.clone(),
         known_hosts: PathBuf::new(),
@@ -302,7 +303,7 @@ async fn behind(socket: &Path, wanted: &Wanted, known: &Known, facts: &Facts) ->
 async fn behind_at(socket: &Path, host: &str, port: u16, known: &Known) -> Behind {
     let mut behind = Behind::NotChecked;
     for kind in known.types() {
-        behind = match proof::scan_at(socket, host, port, kind).await {
+        behind = match scan_at(socket, host, port, kind).await {
             Scanned::Key { key, fingerprint } => {
                 let whose = known.whose(&key, &fingerprint);
                 let key = key.to_string();
@@ -312,7 +313,7 @@ async fn behind_at(socket: &Path, host: &str, port: u16, known: &Known) -> Behin
             Scanned::Closed => Behind::Closed,
             Scanned::Silent => Behind::Silent,
             // An SSH server may have a key of another type.
-            Scanned::Wrong(detail) => {
+            Scanned::Wrong(detail) | Scanned::NoStream(detail) => {
                 behind = Behind::Other { detail: detail.to_string() };
                 continue;
             }

@@ -162,7 +162,7 @@ fn refuse_what_cannot_work(request: &Request, unit: &Unit, adopted: &Adopted) ->
         identity::check_unattended(&key.from)
             .map_err(|failure| failure.at(&format!("the service cannot log in with `{from}`")))?;
     }
-    for gateway in &adopted.config.gateways {
+    for gateway in adopted.config.ssh_gateways() {
         let remedy = "leave `known_hosts` out: the service has a file of its own".to_owned();
         hidden("the file of pins", &gateway.known_hosts, remedy)?;
         let own_ssh = below(request.root.as_deref(), Path::new(STATE)).join(".ssh");
@@ -377,7 +377,7 @@ impl Installation<'_> {
     fn carry_pins_over(&self, changes: &mut Changes) -> Outcome {
         let root = self.request.root.as_deref();
         let runtime = runtime()?;
-        for gateway in &self.adopted.config.gateways {
+        for gateway in self.adopted.config.ssh_gateways() {
             let pinned_as = runtime.block_on(pin::pinned_name(gateway))?;
             let file = below(root, &self.service_pins(&gateway.known_hosts));
             if !runtime.block_on(pin::keys_in(&file, &pinned_as))?.is_empty() {

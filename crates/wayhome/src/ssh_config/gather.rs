@@ -6,8 +6,9 @@ use wayhome_core::name::Name;
 use wayhome_core::service::{ProofKind, Service};
 
 use super::{Alias, GatewayRoad, HomeRoad, HostName, KeyPath, Roads, UserName, ValueError};
-use crate::agent::ssh::{pin, proof};
-use crate::config::{Config, Gateway};
+use crate::agent::proof;
+use crate::agent::ssh::pin;
+use crate::config::{Config, SshGateway};
 use crate::error::{Failure, Outcome};
 
 /// The key that most laptops have.
@@ -33,12 +34,12 @@ pub struct Wishes {
 /// The roads of a configuration, and what had to be left out of them.
 pub async fn gather(config: &Config, wishes: &Wishes) -> Outcome<(Roads, Vec<String>)> {
     let mut gateways = Vec::new();
-    for (index, gateway) in config.gateways.iter().enumerate() {
+    for (index, gateway) in config.ssh_gateways().enumerate() {
         gateways.push(gateway_road(config, gateway, index, wishes).await?);
     }
     let mut homes = Vec::new();
     let mut left_out = Vec::new();
-    for (service, alias) in aliases(config, wishes) {
+    for (service, port, alias) in aliases(config, wishes) {
         let host_keys = proof::read_target(&service.target, true).await;
         if host_keys.is_empty() {
             left_out.push(format!(
@@ -50,7 +51,7 @@ pub async fn gather(config: &Config, wishes: &Wishes) -> Outcome<(Roads, Vec<Str
         for via in 0..gateways.len() {
             let (alias, host_keys) = (alias.clone(), host_keys.clone());
             let user = wishes.user.clone().or_else(this_user);
-            homes.push(HomeRoad { alias, port: service.port, user, via, host_keys });
+            homes.push(HomeRoad { alias, port, user, via, host_keys });
         }
     }
     if homes.is_empty() {
@@ -66,7 +67,7 @@ pub async fn gather(config: &Config, wishes: &Wishes) -> Outcome<(Roads, Vec<Str
 
 async fn gateway_road(
     config: &Config,
-    gateway: &Gateway,
+    gateway: &SshGateway,
     index: usize,
     wishes: &Wishes,
 ) -> Outcome<GatewayRoad> {
@@ -98,24 +99,25 @@ async fn gateway_road(
 
 /// The SSH services, and what to type for each. The first one at home itself has the home's name,
 /// every other one its own: an alias is one server, known by that server's keys alone.
-fn aliases<'a>(config: &'a Config, wishes: &Wishes) -> Vec<(&'a Service, Name)> {
+fn aliases<'a>(config: &'a Config, wishes: &Wishes) -> Vec<(&'a Service, u16, Name)> {
     let ssh = || config.services.iter().filter(|service| service.proof == ProofKind::Ssh);
-    let home = ssh().find(|service| service.target.is_local());
+    let ssh = || ssh().filter_map(|service| Some((service, service.port?)));
+    let home = ssh().find(|(service, _)| service.target.is_local());
     let of_home = wishes.alias.as_ref().unwrap_or(&config.name);
     let mut taken: Vec<Name> = home.map(|_| of_home.clone()).into_iter().collect();
-    let mut alias = |service: &Service| {
-        if home.is_some_and(|home| home.name == service.name) {
+    let mut alias = |service: &Service, port: u16| {
+        if home.is_some_and(|(home, _)| home.name == service.name) {
             return of_home.clone();
         }
         let mut alias = service.name.clone();
         if taken.contains(&alias) {
-            let with_port = format!("{alias}-{}", service.port).parse();
-            alias = with_port.unwrap_or_else(|_| Name::for_port(service.port));
+            let with_port = format!("{alias}-{port}").parse();
+            alias = with_port.unwrap_or_else(|_| Name::for_port(port));
         }
         taken.push(alias.clone());
         alias
     };
-    ssh().map(|service| (service, alias(service))).collect()
+    ssh().map(|(service, port)| (service, port, alias(service, port))).collect()
 }
 
 /// Who asks, also under sudo.
@@ -138,7 +140,7 @@ mod tests {
         let services = services.iter().map(|(name, port, target)| Service {
             name: name.parse().unwrap(),
             bind: wayhome_core::service::Bind::Loopback,
-            port: *port,
+            port: Some(*port),
             target: target.parse().unwrap(),
             proof: ProofKind::Ssh,
         });
@@ -147,10 +149,11 @@ mod tests {
             heartbeat: crate::config::HEARTBEAT,
             gateways: Vec::new(),
             services: services.collect(),
+            grants: None,
         };
         let alias = alias.map(|alias| alias.parse().unwrap());
         let wishes = Wishes { alias, ..Wishes::default() };
-        aliases(&config, &wishes).into_iter().map(|(_, alias)| alias.to_string()).collect()
+        aliases(&config, &wishes).into_iter().map(|(_, _, alias)| alias.to_string()).collect()
     }
 
     #[test]

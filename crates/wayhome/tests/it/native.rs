@@ -2,6 +2,7 @@
 
 mod breaches;
 mod grants;
+mod home;
 mod registration;
 mod strangers;
 mod streams;

@@ -186,7 +186,7 @@ impl Check {
             }
             Action::Forward(id, service) => {
                 self.request(*id, Request::Forward(*service));
-                let port = link.service(*service).expect("its road is there").port;
+                let port = link.service(*service).expect("its road is there").port.unwrap();
                 let owner = self.granted.get(&port);
                 assert!(owner.is_none_or(|owner| owner == service), "{port} is {owner:?}'s still");
                 self.asked_for = Some(port);

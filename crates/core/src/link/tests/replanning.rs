@@ -12,7 +12,7 @@ fn replan(world: &mut World, services: Vec<Service>) {
 }
 
 fn names(world: &World) -> Vec<u16> {
-    world.status().services.iter().map(|status| status.service.port).collect()
+    world.status().services.iter().filter_map(|status| status.service.port).collect()
 }
 
 fn is_withdraw(action: &Action) -> bool {

@@ -201,3 +201,24 @@ fn sshds_own_word_on_a_refused_forward_is_believed_without_looking() {
         home.until(secs(31), World::is_all_up);
     }
 }
+
+#[test]
+fn homes_return_over_the_span_that_their_gateway_asked_for() {
+    for (cap, most) in [(secs(0), ms(400)), (secs(1), ms(400)), (secs(20), secs(41))] {
+        let mut returns = Vec::new();
+        for seed in 0..40 {
+            let mut home = with(seed, true);
+            home.until(secs(5), World::is_all_up);
+            home.run(secs(30));
+            let serving = home.serving();
+            home.tell(Event::Capped(serving, cap));
+            let lost = Cause::GatewayGoingAway;
+            home.tell(Event::Ended(serving, lost));
+            let dials = home.count(is_dial);
+            returns.push(home.until(secs(60), |home| home.count(is_dial) > dials));
+        }
+        assert!(returns.iter().all(|wait| *wait <= most), "{cap:?}: {returns:?}");
+        let late = returns.iter().filter(|wait| **wait > secs(2)).count();
+        assert_eq!(late > 20, cap > secs(1), "{cap:?}: {returns:?}");
+    }
+}

@@ -11,9 +11,10 @@ use super::mux::{End, Mux, MuxError};
 ///
 /// `None` if ssh could not be asked: the link's deadline for requests will end such a connection.
 pub async fn open(socket: &Path, service: &Service) -> Option<bool> {
+    let port = service.port?;
     let open = async |address: &str| {
         let mux = Mux::connect(socket).await?;
-        mux.open_forward(End::Tcp(address, service.port), target(service)).await
+        mux.open_forward(End::Tcp(address, port), target(service)).await
     };
     let granted = match &service.bind {
         Bind::Public(address) => open(address).await,
@@ -22,7 +23,7 @@ pub async fn open(socket: &Path, service: &Service) -> Option<bool> {
             if granted.is_ok()
                 && let Err(MuxError::Refused(why)) = open("::1").await
             {
-                tracing::debug!("port {} is not open on [::1] at the gateway: {why}", service.port);
+                tracing::debug!("port {port} is not open on [::1] at the gateway: {why}");
             }
             granted
         }
@@ -31,7 +32,7 @@ pub async fn open(socket: &Path, service: &Service) -> Option<bool> {
         Ok(()) => Some(true),
         Err(MuxError::Refused(_)) => Some(false),
         Err(error) => {
-            tracing::debug!("the forward of port {} failed: {error}", service.port);
+            tracing::debug!("the forward of port {port} failed: {error}");
             None
         }
     }
@@ -39,6 +40,7 @@ pub async fn open(socket: &Path, service: &Service) -> Option<bool> {
 
 /// Gives a service's port back. Streams that are open stay so. `None` if ssh could not be asked.
 pub async fn close(socket: &Path, service: &Service) -> Option<()> {
+    let port = service.port?;
     let addresses: &[&str] = match &service.bind {
         Bind::Public(address) => &[address],
         Bind::Loopback => &["127.0.0.1", "::1"],
@@ -46,13 +48,13 @@ pub async fn close(socket: &Path, service: &Service) -> Option<()> {
     for address in addresses {
         let closed = async {
             let mux = Mux::connect(socket).await?;
-            mux.close_forward(End::Tcp(address, service.port), target(service)).await
+            mux.close_forward(End::Tcp(address, port), target(service)).await
         };
         match closed.await {
             // It was not open there, as with a gateway that has no IPv6.
             Ok(()) | Err(MuxError::Refused(_)) => {}
             Err(error) => {
-                tracing::debug!("port {} could not be given back: {error}", service.port);
+                tracing::debug!("port {port} could not be given back: {error}");
                 return None;
             }
         }

@@ -17,7 +17,7 @@ use super::certificate;
 use super::diagnose::{self, Said};
 use super::mux::Mux;
 use super::version::Version;
-use crate::config::Gateway;
+use crate::config::SshGateway;
 use crate::secret::masked;
 use crate::supervise;
 
@@ -78,7 +78,7 @@ fn supervised(version: Option<Version>) -> impl Iterator<Item = &'static str> {
 /// The command that connects to a gateway, without what is to be done there.
 ///
 /// The host key is checked against the pin, and nothing else: never asked for, never learned.
-pub fn ssh(gateway: &Gateway, known_hosts: &Path) -> Command {
+pub fn ssh(gateway: &SshGateway, known_hosts: &Path) -> Command {
     let mut command = unpinned(gateway);
     command.arg("-o").arg(file_option("UserKnownHostsFile", known_hosts));
     for option in ["GlobalKnownHostsFile=/dev/null", "UpdateHostKeys=no", "KnownHostsCommand=none"]
@@ -89,13 +89,13 @@ pub fn ssh(gateway: &Gateway, known_hosts: &Path) -> Command {
 }
 
 /// The same, with the host keys that the person's own ssh knows, in place of a pin.
-pub fn ssh_of_person(gateway: &Gateway) -> Command {
+pub fn ssh_of_person(gateway: &SshGateway) -> Command {
     let mut command = unpinned(gateway);
     command.args(["-o", "UpdateHostKeys=no"]);
     command
 }
 
-fn unpinned(gateway: &Gateway) -> Command {
+fn unpinned(gateway: &SshGateway) -> Command {
     let mut command = supervise::command("ssh");
     // What ssh says is read by `diagnose`, which knows it in one language.
     command.env("LC_ALL", "C");
@@ -111,7 +111,7 @@ fn unpinned(gateway: &Gateway) -> Command {
 }
 
 /// Adds the destination, as the last arguments.
-pub fn destination(command: &mut Command, gateway: &Gateway) {
+pub fn destination(command: &mut Command, gateway: &SshGateway) {
     let address = &gateway.address;
     if let Some(user) = &address.user {
         command.arg("-l").arg(user);
@@ -162,14 +162,18 @@ pub struct Master {
 impl Master {
     /// Runs ssh to a gateway, with its control socket at a path that was never used before: ssh runs
     /// *without* a control socket if it finds one left over.
-    pub fn start(gateway: &Gateway, socket: PathBuf, family: Option<&str>) -> Result<Self, Cause> {
+    pub fn start(
+        gateway: &SshGateway,
+        socket: PathBuf,
+        family: Option<&str>,
+    ) -> Result<Self, Cause> {
         let family = family.map(|family| format!("AddressFamily={family}"));
         Self::start_with(gateway, socket, family.as_slice())
     }
 
     /// The same, with further options.
     pub fn start_with(
-        gateway: &Gateway,
+        gateway: &SshGateway,
         socket: PathBuf,
         options: &[String],
     ) -> Result<Self, Cause> {
@@ -181,7 +185,11 @@ impl Master {
     }
 
     /// Runs a command that [`ssh`] or [`ssh_of_person`] made, as a master.
-    pub fn spawn(mut command: Command, gateway: &Gateway, socket: PathBuf) -> Result<Self, Cause> {
+    pub fn spawn(
+        mut command: Command,
+        gateway: &SshGateway,
+        socket: PathBuf,
+    ) -> Result<Self, Cause> {
         command.args(["-N", "-T", "-M", "-S"]).arg(literal(&socket));
         command.args(["-o", "StrictHostKeyChecking=yes"]);
         destination(&mut command, gateway);

@@ -16,8 +16,9 @@ use wayhome_core::known_hosts::{KnownHost, Marker, known_hosts_name};
 
 use super::diagnose::Said;
 use super::known::{self, Known, Word};
-use super::{ask, master, proof};
-use crate::config::Gateway;
+use super::{ask, master};
+use crate::agent::proof;
+use crate::config::SshGateway;
 use crate::error::{Failure, Outcome};
 use crate::secret::{ExposeSecret, Secret};
 use crate::{paths, supervise};
@@ -54,7 +55,7 @@ pub enum Pinned {
 
 impl Pinned {
     /// Tells the log, if there is anything to tell.
-    pub fn report(self, gateway: &Gateway) {
+    pub fn report(self, gateway: &SshGateway) {
         match self {
             Self::Before => {}
             Self::Now(fingerprint, why) => {
@@ -70,7 +71,7 @@ impl Pinned {
 }
 
 /// Makes sure that a gateway's key is pinned.
-pub async fn ensure(gateway: &Gateway, first: FirstContact) -> Outcome<Pinned> {
+pub async fn ensure(gateway: &SshGateway, first: FirstContact) -> Outcome<Pinned> {
     let name = pinned_name(gateway).await?;
     let file = &gateway.known_hosts;
     let mut lines = known::find(file, &name).await?;
@@ -110,7 +111,7 @@ pub async fn ensure(gateway: &Gateway, first: FirstContact) -> Outcome<Pinned> {
 }
 
 /// The pinned keys of a gateway, for whoever writes configurations for laptops.
-pub async fn keys(gateway: &Gateway) -> Outcome<Vec<HostKey>> {
+pub async fn keys(gateway: &SshGateway) -> Outcome<Vec<HostKey>> {
     keys_in(&gateway.known_hosts, &pinned_name(gateway).await?).await
 }
 
@@ -122,13 +123,13 @@ pub async fn keys_in(file: &Path, name: &str) -> Outcome<Vec<HostKey>> {
 }
 
 /// The name under which ssh looks a gateway up: its alias, or its host and port.
-pub async fn pinned_name(gateway: &Gateway) -> Outcome<String> {
+pub async fn pinned_name(gateway: &SshGateway) -> Outcome<String> {
     let (host, port, alias) = resolved(gateway).await?;
     Ok(alias.unwrap_or_else(|| known_hosts_name(&host, port)))
 }
 
 /// Host, port and `HostKeyAlias` as the person's ssh configuration has them for a gateway.
-pub async fn resolved(gateway: &Gateway) -> Outcome<(String, u16, Option<String>)> {
+pub async fn resolved(gateway: &SshGateway) -> Outcome<(String, u16, Option<String>)> {
     let mut command = master::ssh(gateway, &gateway.known_hosts);
     command.arg("-G");
     master::destination(&mut command, gateway);
@@ -153,7 +154,7 @@ pub async fn resolved(gateway: &Gateway) -> Outcome<(String, u16, Option<String>
 }
 
 /// Waits for something, and says so in the log if it takes long.
-async fn telling<T>(gateway: &Gateway, what: &str, work: impl Future<Output = T>) -> T {
+async fn telling<T>(gateway: &SshGateway, what: &str, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     if let Ok(done) = tokio::time::timeout(UNTOLD, &mut work).await {
         return done;
@@ -164,7 +165,7 @@ async fn telling<T>(gateway: &Gateway, what: &str, work: impl Future<Output = T>
 }
 
 /// Why ssh could not read its configuration.
-pub fn not_configured(gateway: &Gateway, error: &io::Error) -> Failure {
+pub fn not_configured(gateway: &SshGateway, error: &io::Error) -> Failure {
     if !matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::FileTooLarge) {
         return not_run(error);
     }
@@ -192,7 +193,7 @@ pub fn read_pins(file: &Path) -> Outcome<String> {
     }
 }
 
-fn not_shown(gateway: &Gateway, cause: &Cause) -> Failure {
+fn not_shown(gateway: &SshGateway, cause: &Cause) -> Failure {
     Failure::new(format!("the gateway `{}` did not show its host key", gateway.address))
         .because(&io::Error::other(cause.to_string()))
         .hint(match cause.retry() {
@@ -216,7 +217,7 @@ pub fn with_pin(mut pins: String, name: &str, key: &HostKey) -> String {
 }
 
 /// Lets ssh connect and learn the key into an empty file.
-pub async fn fetch(gateway: &Gateway) -> Outcome<Result<HostKey, Cause>> {
+pub async fn fetch(gateway: &SshGateway) -> Outcome<Result<HostKey, Cause>> {
     let failed = |error: &io::Error| Failure::new("no temporary file can be made").because(error);
     let folder = tempfile::tempdir().map_err(|e| failed(&e))?;
     let learned: PathBuf = folder.path().join("known_hosts");
@@ -265,7 +266,7 @@ fn files_of_the_person() -> impl Iterator<Item = PathBuf> {
     own.into_iter().chain([PathBuf::from("/etc/ssh/ssh_known_hosts")])
 }
 
-fn conflicts(gateway: &Gateway, name: &str, fingerprint: &str, line: &Known) -> Failure {
+fn conflicts(gateway: &SshGateway, name: &str, fingerprint: &str, line: &Known) -> Failure {
     let file = line.file.display();
     Failure::new(format!(
         "the gateway `{}` shows the host key {fingerprint}, but line {} of `{file}` has another one for it",
@@ -276,7 +277,7 @@ fn conflicts(gateway: &Gateway, name: &str, fingerprint: &str, line: &Known) -> 
     ))
 }
 
-fn revoked(gateway: &Gateway, fingerprint: &str, line: &Known) -> Failure {
+fn revoked(gateway: &SshGateway, fingerprint: &str, line: &Known) -> Failure {
     Failure::new(format!(
         "the gateway `{}` shows the host key {fingerprint}, which line {} of `{}` revokes",
         gateway.address,

@@ -1,9 +1,5 @@
-//! Proof: what answers behind a service's port, seen from the gateway through the link.
-//!
-//! For `ssh` that is a host key, as `ssh-keyscan` reads it: a banner would not do, since a stranger's
-//! sshd has one too. `ssh-keyscan` is given a port of its own on our loopback, and the one connection
-//! that it makes there is handed to ssh as it is, which joins it to the service's port at the
-//! gateway. The same program reads the target directly, at home, for the key to be expected.
+//! Proof through an ssh link: a stream through ssh's control socket to the service's port at the
+//! gateway.
 //!
 //! A public port is reached by an address that its loopback does not have: sshd says "ok" and listens
 //! on loopback alone where it has `GatewayPorts no`.
@@ -12,88 +8,43 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::process::{Output, Stdio};
-use std::time::{Duration, Instant};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::process::Child;
-use tokio::time::timeout;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::UnixStream;
 use wayhome_core::health::Detail;
 use wayhome_core::host_key::HostKey;
-use wayhome_core::known_hosts::KnownHost;
 use wayhome_core::link::Sighting;
-use wayhome_core::service::{Bind, ProofKind, Service, Target};
+use wayhome_core::service::{Bind, Service};
 
 use super::mux::{Mux, MuxError, Opened};
-use crate::supervise;
+use crate::agent::proof::{Expected, NotOpened, Road, Scanned, scan};
 
-/// How long a proof may take. Under a silent cut it would hang without limit.
-const DEADLINE: Duration = Duration::from_secs(4);
-
-/// How long the target may take when it is asked directly, without a gateway in between.
-const DIRECT: Duration = Duration::from_secs(2);
-
-/// How long a connection must stay open to count as held, at least. A refusal by the target comes
-/// one round trip after the port took the connection; see `held`.
-const HELD: Duration = Duration::from_millis(300);
-
-/// The types that sshd may have, in the order in which they are asked for. One is enough.
-pub const TYPES: [&str; 3] = ["ed25519", "ecdsa", "rsa"];
-
-/// The keys that each service's target showed when it was read directly.
-#[derive(Debug, Default)]
-pub struct Expected {
-    keys: Vec<HostKey>,
-}
-
-impl Expected {
-    /// What answers behind a service's port, and what should. `gateway` is where ssh reaches the
-    /// gateway.
-    pub async fn prove(
-        &mut self,
-        socket: &Path,
-        service: &Service,
-        gateway: Option<IpAddr>,
-    ) -> (Sighting, Vec<HostKey>) {
-        let mut seen = (Sighting::Refused, Vec::new());
-        for door in doors(&service.bind, gateway) {
-            seen = self.prove_at(socket, &door, service).await;
-            if seen.0 != Sighting::Refused {
-                return seen;
-            }
+/// What answers behind a service's port, and what should. `gateway` is where ssh reaches the gateway.
+pub async fn prove(
+    expected: &mut Expected,
+    socket: &Path,
+    service: &Service,
+    gateway: Option<IpAddr>,
+) -> (Sighting, Vec<HostKey>) {
+    let mut seen = (Sighting::Refused, Vec::new());
+    // An ssh link has only services with a port.
+    let Some(port) = service.port else { return seen };
+    for door in doors(&service.bind, gateway) {
+        seen = expected.prove(&Through { socket, host: &door, port }, service).await;
+        if seen.0 != Sighting::Refused {
+            return seen;
         }
-        if service.bind != Bind::Loopback {
-            let (sighting, keys) = self.prove_at(socket, LOOPBACK, service).await;
-            if matches!(sighting, Sighting::HostKey { .. } | Sighting::Answer) {
-                return (Sighting::OnLoopback(sighting.into()), keys);
-            }
-        }
-        seen
     }
-
-    async fn prove_at(
-        &mut self,
-        socket: &Path,
-        door: &str,
-        service: &Service,
-    ) -> (Sighting, Vec<HostKey>) {
-        if service.proof != ProofKind::Ssh {
-            return (speak(socket, door, service).await, Vec::new());
+    if service.bind != Bind::Loopback {
+        let through = Through { socket, host: LOOPBACK, port };
+        let (sighting, keys) = expected.prove(&through, service).await;
+        if matches!(sighting, Sighting::HostKey { .. } | Sighting::Answer) {
+            return (Sighting::OnLoopback(sighting.into()), keys);
         }
-        if self.keys.is_empty() {
-            self.keys = read_target(&service.target, false).await;
-        }
-        let first = self.keys.first().map(|key| scan_type(key.algorithm().as_str()));
-        let sighting = scan_through(socket, (door, service.port), first.unwrap_or("ed25519")).await;
-        if let Sighting::HostKey { key, .. } = &sighting
-            && !self.keys.contains(key)
-        {
-            // Before this is called a stranger: the target's own key may have been renewed.
-            self.keys = read_target(&service.target, false).await;
-        }
-        (sighting, self.keys.clone())
     }
+    seen
 }
 
 const LOOPBACK: &str = "127.0.0.1";
@@ -117,92 +68,37 @@ fn doors(bind: &Bind, gateway: Option<IpAddr>) -> Vec<String> {
     }
 }
 
-/// The host keys that a target shows when it is asked directly: all of them, or the first.
-pub async fn read_target(target: &Target, all: bool) -> Vec<HostKey> {
-    let Target::Tcp(host, port) = target else { return Vec::new() };
-    let mut keys = Vec::new();
-    let scans = async {
-        for kind in TYPES {
-            let Ok(output) = scan_target(host, *port, kind).await else { break };
-            keys.extend(keys_in(&output));
-            if !all && !keys.is_empty() {
-                break;
-            }
-        }
-    };
-    // Whatever was read by then is what there is.
-    let _ = timeout(DIRECT, scans).await;
-    keys.sort();
-    keys.dedup();
-    keys
-}
-
-/// Reads a target's key of one type. The connection is ours, and not `ssh-keyscan`'s own: that tries
-/// only the first address of a name, and `localhost` has two.
-async fn scan_target(host: &str, port: u16, kind: &str) -> io::Result<Output> {
-    let mut target = TcpStream::connect((host, port)).await?;
-    let (scan, mut stream) = start_scan(kind).await?;
-    let (_, output) = tokio::join!(
-        // How the connection ends is of no interest; what was read before is.
-        tokio::io::copy_bidirectional(&mut stream, &mut target),
-        supervise::collect(scan, DEADLINE)
-    );
-    output
-}
-
-/// Reads a host key through a service's port at the gateway.
-async fn scan_through(socket: &Path, door: (&str, u16), kind: &str) -> Sighting {
-    match scan_at(socket, door.0, door.1, kind).await {
-        Scanned::Key { key, fingerprint } => Sighting::HostKey { key, fingerprint },
-        Scanned::NotOpened | Scanned::Closed => Sighting::Refused,
-        Scanned::Wrong(why) => Sighting::Wrong(why),
-        Scanned::Silent => Sighting::Silent,
-    }
-}
-
-/// What came of reading a host key at an address of the gateway's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scanned {
-    /// A key, and its fingerprint.
-    Key {
-        /// The key.
-        key: HostKey,
-        /// Its fingerprint.
-        fingerprint: String,
-    },
-    /// The gateway opened no connection: nothing listens there, or this login may not.
-    NotOpened,
-    /// The connection was closed before anything was said.
-    Closed,
-    /// Something answered that is no key of this type.
-    Wrong(Detail),
-    /// Nothing was said in time.
-    Silent,
-}
-
 /// Reads a host key of some type (`ed25519`, `ecdsa`, `rsa`) at an address of the gateway's.
 pub async fn scan_at(socket: &Path, host: &str, port: u16, kind: &str) -> Scanned {
-    match timeout(DEADLINE, try_scan(socket, host, port, kind)).await {
-        Ok(Ok(scanned)) => scanned,
-        Ok(Err(ProofError::Refused)) => Scanned::NotOpened,
-        Ok(Err(ProofError::Failed(why))) => Scanned::Wrong(why),
-        Err(_) => Scanned::Silent,
+    scan(&Through { socket, host, port }, kind).await
+}
+
+/// Whether a port at the gateway takes a connection.
+pub async fn opens(socket: &Path, (host, port): (&str, u16)) -> bool {
+    Through { socket, host, port }.open().await.is_ok()
+}
+
+/// An address and port at the gateway, through ssh's control socket.
+struct Through<'a> {
+    socket: &'a Path,
+    host: &'a str,
+    port: u16,
+}
+
+impl Road for Through<'_> {
+    type Stream = Stream;
+
+    async fn open(&self) -> Result<Stream, NotOpened> {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let mux = Mux::connect(self.socket).await?;
+        let opened = mux.stream(self.host, self.port, theirs.as_fd()).await?;
+        drop(theirs);
+        Ok(Stream { stream: UnixStream::from_std(ours)?, _opened: opened })
     }
 }
 
-enum ProofError {
-    /// The gateway, or the target behind it, takes no connection.
-    Refused,
-    Failed(Detail),
-}
-
-impl From<io::Error> for ProofError {
-    fn from(error: io::Error) -> Self {
-        Self::Failed(Detail::new(&error.to_string()))
-    }
-}
-
-impl From<MuxError> for ProofError {
+impl From<MuxError> for NotOpened {
     fn from(error: MuxError) -> Self {
         match error {
             MuxError::Refused(_) => Self::Refused,
@@ -211,177 +107,36 @@ impl From<MuxError> for ProofError {
     }
 }
 
-async fn try_scan(socket: &Path, host: &str, port: u16, kind: &str) -> Result<Scanned, ProofError> {
-    let (scan, stream) = start_scan(kind).await?;
-    let stream = stream.into_std()?;
-    let _opened = Mux::connect(socket).await?.stream(host, port, stream.as_fd()).await?;
-    drop(stream);
-    let output = supervise::collect(scan, DEADLINE).await?;
-    if let Some(key) = keys_in(&output).into_iter().next() {
-        let fingerprint = fingerprint(&key).await;
-        return Ok(Scanned::Key { key, fingerprint });
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    if said.contains("SSH-2.0") || String::from_utf8_lossy(&output.stdout).contains("SSH-2.0") {
-        return Ok(Scanned::Wrong(Detail::new("an SSH server without a key of the expected type")));
-    }
-    Ok(Scanned::Closed)
+/// A stream, which ssh keeps open for as long as it is asked to.
+struct Stream {
+    stream: UnixStream,
+    _opened: Opened,
 }
 
-/// Speaks to a service that is no SSH server.
-async fn speak(socket: &Path, door: &str, service: &Service) -> Sighting {
-    match try_speak(socket, door, service).await {
-        Ok(sighting) => sighting,
-        Err(ProofError::Refused) => Sighting::Refused,
-        Err(ProofError::Failed(why)) => Sighting::Wrong(why),
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
-async fn try_speak(socket: &Path, door: &str, service: &Service) -> Result<Sighting, ProofError> {
-    let asked = Instant::now();
-    let Ok(opened) = timeout(DEADLINE, open_stream(socket, (door, service.port))).await else {
-        return Ok(Sighting::Silent);
-    };
-    let (mut stream, _opened) = opened?;
-    let hello = match service.proof {
-        ProofKind::Http => HTTP_HELLO,
-        ProofKind::Tls => TLS_HELLO,
-        ProofKind::Hold | ProofKind::Ssh => {
-            let mut byte = [0];
-            return Ok(match timeout(held(asked.elapsed()), stream.read(&mut byte)).await {
-                Ok(Ok(0) | Err(_)) => Sighting::Refused,
-                // A server that speaks first is as good as one that waits.
-                Ok(Ok(_)) | Err(_) => Sighting::Answer,
-            });
-        }
-    };
-    let greeted = timeout(DEADLINE, greet(&mut stream, hello)).await;
-    let Ok(answer) = greeted else { return Ok(Sighting::Silent) };
-    let answer = answer?;
-    Ok(match answer.len() {
-        0 => Sighting::Refused,
-        _ if is_answer(service.proof, &answer) => Sighting::Answer,
-        _ => Sighting::Wrong(Detail::new(&format!("it began with `{}`", answer.escape_ascii()))),
-    })
-}
-
-/// How long to wait whether a connection stays open, of which opening it took this long: that was a
-/// round trip, as the refusal will be, which may be a slower one.
-fn held(opening: Duration) -> Duration {
-    HELD + opening * 3
-}
-
-/// Says hello, and gives the beginning of the answer; nothing if the stream was closed, which may be
-/// before the hello was said.
-async fn greet(stream: &mut UnixStream, hello: &[u8]) -> io::Result<Vec<u8>> {
-    let mut answer = vec![0; 16];
-    let exchange = async {
-        stream.write_all(hello).await?;
-        stream.read(&mut answer).await
-    };
-    let read = match exchange.await {
-        Ok(read) => read,
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-            ) =>
-        {
-            0
-        }
-        Err(error) => return Err(error),
-    };
-    answer.truncate(read);
-    Ok(answer)
-}
-
-/// Whether a port at the gateway takes a connection.
-pub async fn opens(socket: &Path, door: (&str, u16)) -> bool {
-    open_stream(socket, door).await.is_ok()
-}
-
-/// A stream from here to an address and port at the gateway.
-async fn open_stream(socket: &Path, door: (&str, u16)) -> Result<(UnixStream, Opened), ProofError> {
-    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-    ours.set_nonblocking(true)?;
-    let opened = Mux::connect(socket).await?.stream(door.0, door.1, theirs.as_fd()).await?;
-    drop(theirs);
-    Ok((UnixStream::from_std(ours)?, opened))
-}
-
-/// The smallest request that every HTTP server answers (RFC 1945).
-const HTTP_HELLO: &[u8] = b"HEAD / HTTP/1.0\r\nConnection: close\r\n\r\n";
-
-/// A ClientHello of TLS 1.2 without extensions (RFC 5246, its section on ClientHello), its random all zero. Every TLS
-/// server answers it, if only with an alert that it wants a newer version; we read no further.
-const TLS_HELLO: &[u8] = &[
-    0x16, 0x03, 0x01, 0x00, 0x2f, // a handshake record of 47 bytes
-    0x01, 0x00, 0x00, 0x2b, // a ClientHello of 43 bytes
-    0x03, 0x03, // TLS 1.2
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    0x00, // no session
-    0x00, 0x04, 0xc0, 0x2f, 0x00, 0x2f, // two common suites
-    0x01, 0x00, // no compression
-];
-
-/// Whether a server began as one of its kind does: an HTTP status line, or a TLS handshake record or
-/// alert (RFC 8446, 5.1).
-fn is_answer(proof: ProofKind, answer: &[u8]) -> bool {
-    match proof {
-        ProofKind::Http => answer.starts_with(b"HTTP/"),
-        ProofKind::Tls => matches!(answer, [0x15 | 0x16, 0x03, ..]),
-        ProofKind::Hold | ProofKind::Ssh => true,
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
-}
 
-/// Runs `ssh-keyscan` for a key of one type, and gives the connection over which it asks.
-async fn start_scan(kind: &str) -> io::Result<(Child, TcpStream)> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-    let port = listener.local_addr()?.port().to_string();
-    let scan = supervise::command("ssh-keyscan")
-        .args(["-T", "4", "-t", kind, "-p", &port, "127.0.0.1"])
-        .env("LC_ALL", "C")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let (stream, _) = listener.accept().await?;
-    // Whoever came first came through; the listener closes, and nobody else does.
-    Ok((scan, stream))
-}
-
-fn keys_in(output: &Output) -> Vec<HostKey> {
-    let text = String::from_utf8_lossy(&output.stdout);
-    let lines = text.lines().take(16).filter_map(|line| KnownHost::parse_line(line).ok()?);
-    lines.map(|known| known.key).collect()
-}
-
-/// What `ssh-keyscan` calls the type of a key.
-pub fn scan_type(algorithm: &str) -> &'static str {
-    match algorithm {
-        "ssh-rsa" => "rsa",
-        text if text.contains("ecdsa") => "ecdsa",
-        _ => "ed25519",
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
-}
 
-/// A key's fingerprint, as OpenSSH prints it.
-pub async fn fingerprint(key: &HostKey) -> String {
-    let computed = async {
-        let mut child = supervise::command("ssh-keygen")
-            .args(["-l", "-f", "-"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?;
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(format!("{key}\n").as_bytes()).await?;
-        }
-        let output = supervise::collect(child, supervise::LOCAL).await?;
-        Ok::<_, io::Error>(String::from_utf8_lossy(&output.stdout).into_owned())
-    };
-    let text = computed.await.unwrap_or_default();
-    match text.split(' ').find(|word| word.starts_with("SHA256:")) {
-        Some(fingerprint) => fingerprint.to_owned(),
-        None => key.to_string(),
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

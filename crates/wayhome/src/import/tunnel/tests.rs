@@ -102,7 +102,7 @@ fn forwards_in_each_form() {
                 -o RemoteForward='9000 /run/app.sock' -R 2224:127.0.0.1:22 root@gw";
     let services = read(line).unwrap().services;
     let shown: Vec<String> =
-        services.iter().map(|s| format!("{} {} {}", s.name, s.port, s.target)).collect();
+        services.iter().map(|s| format!("{} {} {}", s.name, s.port.unwrap(), s.target)).collect();
     let expected = [
         "ssh 2222 localhost:22",
         "pi 2223 pi:22",
@@ -234,7 +234,7 @@ proptest! {
         let tunnel = Tunnel::read(&words, &place(), Exposure::Ask).unwrap();
         prop_assert_eq!(tunnel.gateway.to_string(), format!("root@gw:{port}"));
         let found: Vec<(u16, String)> =
-            tunnel.services.iter().map(|s| (s.port, s.target.to_string())).collect();
+            tunnel.services.iter().map(|s| (s.port.unwrap(), s.target.to_string())).collect();
         prop_assert_eq!(found, forwards);
     }
 

@@ -17,6 +17,7 @@ fn link(gateway: &str, state: LinkState, services: Vec<ServiceStatus>) -> LinkSt
         state,
         since_ms: 3_723_000,
         cause: None,
+        alarm: None,
         attempt: 0,
         retry_in_ms: None,
         round_trip_ms: up.then_some(20.4),
@@ -46,6 +47,7 @@ fn snapshot(name: &str, links: Vec<LinkStatus>) -> Snapshot {
         running_ms: 90_061_000,
         configuration: None,
         links,
+        native: None,
     }
 }
 

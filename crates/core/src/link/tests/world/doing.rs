@@ -198,7 +198,7 @@ impl World {
 
     /// Which of the ports and targets a service has.
     fn slot(&self, service: usize) -> Option<usize> {
-        self.link.service(service).map(|service| usize::from(service.port - 2222))
+        self.link.service(service).map(|service| usize::from(service.port.unwrap() - 2222))
     }
 
     fn expected(&self, service: usize) -> Vec<HostKey> {

@@ -1,5 +1,5 @@
-//! What the kernel knows of an ssh process's TCP connection: its own address, and whether data
-//! moves. Linux only; elsewhere nothing is known, and the link decides without.
+//! What the kernel knows of a TCP connection of ours, or of an ssh process of ours: its own address,
+//! and whether data moves. Linux only; elsewhere nothing is known, and the link decides without.
 //!
 //! Which of ssh's connections is the one to the gateway has to be learnt at the login: later, each
 //! open stream has one too, to its target.
@@ -16,6 +16,7 @@ use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, sendto, socket_with,
 };
+use tokio::net::TcpStream;
 
 /// A TCP connection of some process of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const ESTABLISHED: &str = "01";
 
 impl Connection {
+    /// One of this process's own.
+    pub fn of(tcp: &TcpStream) -> io::Result<Self> {
+        Ok(Self { local: tcp.local_addr()?, remote: tcp.peer_addr()? })
+    }
+
     /// The first connection that a process has. Of an ssh that has just logged in, and opened
     /// nothing yet, it is the one to the gateway; one that goes through a jump host has none.
     pub fn of_process(pid: u32) -> Option<Self> {

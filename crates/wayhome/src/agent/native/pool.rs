@@ -1,0 +1,133 @@
+//! The data connections of one registration: a few wait, authenticated, for the streams to come.
+//!
+//! One that is taken for a stream is replaced at once, and lives on by itself. The pool ends with
+//! the control connection that it belongs to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use wayhome_core::backoff::Backoff;
+use wayhome_core::health::Cause;
+use wayhome_core::refusal::Reason;
+
+use super::home::{self, Home};
+use super::own::Own;
+use super::refused;
+use super::serve::Stream;
+use crate::agent::door::Door;
+use crate::wire::messages::{Hello, Ready, Welcome, hello, welcome};
+
+/// How many wait when nothing is asked for. Two clients at once find one each; for more, the gateway
+/// asks, which costs them a round trip.
+const WAITING: usize = 2;
+
+/// How many the gateway can have at once by asking for them.
+const MOST: usize = 64;
+
+/// Between attempts when none comes to stand: at first, and at most.
+const FIRST: Duration = Duration::from_millis(250);
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// What a data connection needs to know.
+#[derive(Clone)]
+pub struct Pool {
+    /// Where the gateway is.
+    pub door: Door,
+    /// Our key there.
+    pub own: Arc<Own>,
+    /// The home.
+    pub home: Arc<Home>,
+    /// The registration that they belong to.
+    pub generation: u64,
+    /// Differs between homes.
+    pub seed: u64,
+}
+
+/// How a data connection ended.
+enum Ended {
+    /// A stream has it.
+    Taken,
+    /// The gateway had enough of them.
+    Surplus,
+    /// It never stood, or was lost.
+    Lost(Cause),
+}
+
+impl Pool {
+    /// Keeps connections waiting. `allowed` is how many the gateway lets wait, and `wanted` how many
+    /// more it asks for. Never ends.
+    pub async fn run(self, allowed: usize, mut wanted: mpsc::Receiver<u32>) {
+        let usual = WAITING.min(allowed.max(1));
+        let mut backoff = Backoff::new(FIRST, self.seed);
+        let mut waiting = JoinSet::new();
+        let mut extra = 0_usize;
+        let mut not_before = Instant::now();
+        loop {
+            let now = Instant::now();
+            while now >= not_before && waiting.len() < (usual + extra).min(MOST) {
+                waiting.spawn(self.clone().wait());
+            }
+            tokio::select! {
+                Some(more) = wanted.recv() => {
+                    extra = extra.saturating_add(usize::try_from(more).unwrap_or(MOST)).min(MOST);
+                }
+                Some(ended) = waiting.join_next() => match ended {
+                    Ok(Ended::Taken) => {
+                        extra = extra.saturating_sub(1);
+                        backoff.reset();
+                        not_before = now;
+                    }
+                    Ok(Ended::Surplus) if extra > 0 => extra -= 1,
+                    Ok(Ended::Surplus) => not_before = Instant::now() + LONGEST,
+                    ended => {
+                        extra = extra.saturating_sub(1);
+                        if let Ok(Ended::Lost(cause)) = ended {
+                            tracing::debug!("a data connection was lost: {cause}");
+                        }
+                        not_before = Instant::now() + backoff.next(LONGEST);
+                    }
+                },
+                () = sleep_until(not_before), if now < not_before => {}
+            }
+        }
+    }
+
+    /// One connection, until a stream has it.
+    async fn wait(self) -> Ended {
+        match self.try_wait().await {
+            Ok(ended) => ended,
+            Err(cause) => Ended::Lost(cause),
+        }
+    }
+
+    async fn try_wait(self) -> Result<Ended, Cause> {
+        let mut leg = self.own.dial_soon(&self.door).await?;
+        let ready = Ready {
+            home: self.home.name.to_string(),
+            instance: self.home.instance.clone(),
+            generation: self.generation,
+        };
+        let purpose = Some(hello::Purpose::Ready(ready));
+        let hello = Hello { software: home::software(), purpose };
+        leg.write(&hello).await.map_err(|why| refused::speaking(&why))?;
+        let welcome: Welcome = leg.read().await.map_err(|why| refused::speaking(&why))?;
+        let incoming = match welcome.answer {
+            Some(welcome::Answer::Incoming(incoming)) => incoming,
+            Some(welcome::Answer::Refused(why)) if why.reason == Reason::Full.number() => {
+                return Ok(Ended::Surplus);
+            }
+            Some(welcome::Answer::Refused(why)) => return Err(refused::home(&why)),
+            _ => return Err(refused::breach("no stream where one was to come")),
+        };
+        let home = Arc::clone(&self.home);
+        let stream = Stream { leg, incoming, own: self.own, home: self.home };
+        match home.streams.place() {
+            Some(place) => home.streams.spawn(stream.serve(place)),
+            None => stream.turn_away().await,
+        }
+        Ok(Ended::Taken)
+    }
+}

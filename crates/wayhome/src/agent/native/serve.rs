@@ -1,0 +1,158 @@
+//! One stream: from the client's first flight, which the gateway hands over, to its end.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+use wayhome_core::key::Key;
+use wayhome_core::name::Name;
+use wayhome_core::refusal::Reason;
+use wayhome_core::service::Service;
+
+use super::home::Home;
+use super::own::Own;
+use super::streams::Place;
+use super::target::Joined;
+use super::{refused, stream, target};
+use crate::wire::leg::Leg;
+use crate::wire::messages::{Incoming, Opened, Refused, Request, Response, Taken, taken};
+use crate::wire::{MAX_FLIGHT, frame, inner};
+
+/// How long a client may take to say what it wants, once we have answered it.
+const REQUEST: Duration = Duration::from_secs(15);
+
+/// How long whoever is refused has to read why.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What the gateway hands over.
+pub struct Stream {
+    /// The data connection.
+    pub leg: Leg,
+    /// The client's first words.
+    pub incoming: Incoming,
+    /// Our key at this gateway.
+    pub own: Arc<Own>,
+    /// The home.
+    pub home: Arc<Home>,
+}
+
+impl Stream {
+    /// There is no room for it.
+    pub async fn turn_away(self) {
+        refuse_early(self.leg, Reason::Full).await;
+    }
+
+    /// Serves it, whatever comes of that. It holds its place until then.
+    pub async fn serve(self, mut place: Place) {
+        let (number, from) = (self.incoming.stream, self.incoming.from.escape_debug().to_string());
+        if let Err(why) = self.try_serve(&mut place).await {
+            // The gateway's clients are strangers here, and may come to nothing as often as they like.
+            tracing::debug!("stream {number} from {from}: {why}");
+        }
+    }
+
+    async fn try_serve(mut self, place: &mut Place) -> io::Result<()> {
+        let hello = std::mem::take(&mut self.incoming.client_hello);
+        let answered = match hello.len() {
+            ..=MAX_FLIGHT => inner::answer(Arc::clone(&self.own.answer), hello),
+            _ => Err(frame::breach("a first flight that is too long")),
+        };
+        let (answer, server_flight) = match answered {
+            Ok(answered) => answered,
+            Err(why) => {
+                refuse_early(self.leg, Reason::Malformed).await;
+                return Err(why);
+            }
+        };
+        let taken = Taken { answer: Some(taken::Answer::Opened(Opened { server_flight })) };
+        let asked = async {
+            self.leg.last_words(Some(&taken)).await?;
+            self.leg.ended().await?;
+            let (mut tls, key) = answer.go_on(self.leg.unwrap()).await?;
+            let request: Request = frame::read(&mut tls).await?;
+            io::Result::Ok((tls, key, request))
+        };
+        let (tls, key, request) = timeout(REQUEST, asked).await??;
+        match admit(&self.home, &self.own.key, &key, &request).await {
+            Ok((service, target)) => {
+                place.serves(&service.name);
+                let cut = self.home.withdrawn(self.own.key, key, service.name.clone());
+                tracing::info!(
+                    event = "stream-opened",
+                    service = service.name.as_str(),
+                    "a stream to {} is open ({key})",
+                    service.name
+                );
+                tokio::select! {
+                    joined = granted(tls, target) => joined,
+                    () = cut => Ok(()),
+                }
+            }
+            Err(why) => {
+                let said = refused::said(&why);
+                tracing::info!(
+                    event = "stream-refused",
+                    "a stream is refused: {said} ({key}, to `{}`)",
+                    request.service.escape_debug()
+                );
+                refuse(tls, why).await
+            }
+        }
+    }
+}
+
+/// Whether a client gets what it asks for, and then the connection to it. The target hears of nobody
+/// who does not.
+async fn admit(
+    home: &Home,
+    own: &Key,
+    key: &Key,
+    request: &Request,
+) -> Result<(Service, Joined), Refused> {
+    let Ok(name) = request.service.parse::<Name>() else {
+        return Err(refused::because(Reason::Malformed, "this is no name of a service"));
+    };
+    home.admit(own, key, &name)?;
+    let service = home.service(&name);
+    let service = service.ok_or_else(|| refused::because(Reason::NoSuchService, ""))?;
+    let joined = target::dial(&service.target).await;
+    let joined = joined.map_err(|(reason, why)| {
+        // Where the target is, is the home's own affair.
+        tracing::warn!("{} at {}: {why}", service.name, service.target);
+        refused::because(reason, "")
+    })?;
+    // Its target may have taken ten seconds, and the grant been taken back meanwhile.
+    home.admit(own, key, &name)?;
+    Ok((service, joined))
+}
+
+async fn granted(mut tls: inner::Home, target: Joined) -> io::Result<()> {
+    respond(&mut tls, None).await?;
+    stream::join(tls, target).await
+}
+
+async fn respond(tls: &mut inner::Home, refused: Option<Refused>) -> io::Result<()> {
+    tls.write_all(&frame::encode(&Response { refused })).await?;
+    tls.flush().await
+}
+
+/// Says why not, and gives the client time to read it: a close with bytes unread would reset the
+/// connection, and the words with it.
+async fn refuse(mut tls: inner::Home, why: Refused) -> io::Result<()> {
+    let farewell = async {
+        respond(&mut tls, Some(why)).await?;
+        tls.shutdown().await?;
+        let mut rest = [0; 1024];
+        while tls.read(&mut rest).await? > 0 {}
+        Ok(())
+    };
+    timeout(FAREWELL, farewell).await?
+}
+
+/// Says why not while the gateway listens.
+async fn refuse_early(leg: Leg, reason: Reason) {
+    let answer = taken::Answer::Refused(refused::because(reason, ""));
+    leg.refuse(&Taken { answer: Some(answer) }, FAREWELL).await;
+}
