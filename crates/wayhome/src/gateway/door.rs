@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::net::sockopt;
+use rustix::net::{RecvFlags, recv, sockopt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 use wayhome_core::health::Detail;
@@ -78,11 +78,21 @@ pub async fn keep(gateway: Arc<Gateway>, listener: TcpListener) {
         };
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         let id = gateway.new_id();
+        let spoke = has_spoken(&tcp);
         // Under the lock, so that it does not leave before it has arrived.
         let mut book = gateway.book();
         let task = tokio::spawn(stranger(Arc::clone(&gateway), tcp, from, id));
         book.arrive(id, from.ip(), task.abort_handle(), gateway.now());
+        if spoke {
+            // In a crowd its task may come to that too late.
+            book.spoke(id);
+        }
     }
+}
+
+/// Whether something has come already.
+fn has_spoken(tcp: &TcpStream) -> bool {
+    recv(tcp, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT).is_ok_and(|(read, _)| read > 0)
 }
 
 /// A stranger, up to its first message.
@@ -115,14 +125,17 @@ async fn stranger(gateway: Arc<Gateway>, tcp: TcpStream, from: SocketAddr, id: C
     book.known(id, None, gateway.now());
 }
 
-/// Somebody has said what they want. Whether they may, each of these asks first.
+/// Somebody has said what they want. Whether they may, each of these asks first. Boxed, since a home
+/// that waits need not have the room that a stream would.
 async fn welcome(gateway: Arc<Gateway>, leg: Leg, hello: Hello, from: SocketAddr, id: ConnId) {
     let software: String = hello.software.chars().take(SOFTWARE).collect();
     let peer = Peer { id, key: leg.peer(), from, software: Detail::new(&software) };
     match hello.purpose {
-        Some(Purpose::Register(wish)) => registered::serve(gateway, leg, peer, wish).await,
-        Some(Purpose::Ready(wish)) => waiting::serve(gateway, leg, peer, wish).await,
-        Some(Purpose::Open(wish)) => stream::serve(gateway, leg, peer, wish).await,
+        Some(Purpose::Register(wish)) => {
+            Box::pin(registered::serve(gateway, leg, peer, wish)).await
+        }
+        Some(Purpose::Ready(wish)) => Box::pin(waiting::serve(gateway, leg, peer, wish)).await,
+        Some(Purpose::Open(wish)) => Box::pin(stream::serve(gateway, leg, peer, wish)).await,
         None => refuse(&gateway, leg, &peer, None, Reason::Malformed.into()).await,
     }
 }

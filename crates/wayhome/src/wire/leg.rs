@@ -23,7 +23,8 @@ use super::tls;
 
 /// A connection whose peer has proven its key.
 pub struct Leg {
-    tls: TlsStream<Records>,
+    /// Boxed: a leg is handed around, and waits by the thousand.
+    tls: Box<TlsStream<Records>>,
     peer: Key,
     /// What was read and is no whole frame yet. A read can be given up at any moment, and loses
     /// nothing.
@@ -45,7 +46,7 @@ impl Leg {
         let records = Records::new(tcp)?;
         let tls = TlsConnector::from(config).connect(tls::no_name(), records).await?;
         let peer = tls::peer(tls.get_ref().1, tls::LEG)?;
-        Ok(Self { tls: tls.into(), peer, begun: Vec::new() })
+        Ok(Self { tls: Box::new(tls.into()), peer, begun: Vec::new() })
     }
 
     /// Is spoken to.
@@ -53,7 +54,7 @@ impl Leg {
         let records = Records::new(tcp)?;
         let tls = TlsAcceptor::from(config).accept(records).await?;
         let peer = tls::peer(tls.get_ref().1, tls::LEG)?;
-        Ok(Self { tls: tls.into(), peer, begun: Vec::new() })
+        Ok(Self { tls: Box::new(tls.into()), peer, begun: Vec::new() })
     }
 
     /// The peer's key.
@@ -112,14 +113,14 @@ impl Leg {
             }
             Ok(out)
         }
-        match &mut self.tls {
+        match &mut *self.tls {
             TlsStream::Client(tls) => part(tls.get_mut().1, last),
             TlsStream::Server(tls) => part(tls.get_mut().1, last),
         }
     }
 
     fn records(&mut self) -> &mut Records {
-        match &mut self.tls {
+        match &mut *self.tls {
             TlsStream::Client(tls) => tls.get_mut().0,
             TlsStream::Server(tls) => tls.get_mut().0,
         }
@@ -139,7 +140,7 @@ impl Leg {
 
     /// The socket, once both sides have ended TLS.
     pub fn unwrap(self) -> TcpStream {
-        match self.tls {
+        match *self.tls {
             TlsStream::Client(tls) => tls.into_inner().0.tcp,
             TlsStream::Server(tls) => tls.into_inner().0.tcp,
         }

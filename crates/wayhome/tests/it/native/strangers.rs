@@ -68,9 +68,10 @@ async fn a_flood_keeps_nobody_out_and_costs_what_is_bounded() {
     let mut slowest = Duration::ZERO;
     let mut late = 0;
     for _ in 0..20 {
+        // As an agent does, which tries again.
         let began = Instant::now();
-        let registered = timeout(SOON, home.register(&gateway, "home", 1)).await.expect("in time");
-        assert!(registered.is_ok());
+        let registered = async { while !registers(&home, &gateway).await {} };
+        timeout(SOON, registered).await.expect("in time");
         slowest = slowest.max(began.elapsed());
         late += u32::from(began.elapsed() > Duration::from_secs(1));
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -83,4 +84,12 @@ async fn a_flood_keeps_nobody_out_and_costs_what_is_bounded() {
     assert!(grown < BOUND + SLACK, "{grown} bytes more");
     assert!(status.strangers.half_open <= 1024, "{:?}", status.strangers);
     assert!(status.strangers.evicted > 0, "{:?}", status.strangers);
+}
+
+async fn registers(home: &Peer, gateway: &Gateway) -> bool {
+    let wish = Purpose::Register(register("home", 1));
+    let Ok(mut leg) = home.say(gateway, wish).await else { return false };
+    let Ok(welcome) = leg.read::<Welcome>().await else { return false };
+    assert!(matches!(welcome.answer, Some(Answer::Registered(_))), "{welcome:?}");
+    true
 }
