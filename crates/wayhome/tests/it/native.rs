@@ -3,7 +3,10 @@
 mod breaches;
 mod grants;
 mod home;
+mod lab;
+mod recovery;
 mod registration;
+mod seats;
 mod strangers;
 mod streams;
 
