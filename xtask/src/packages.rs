@@ -37,6 +37,7 @@ pub const TEST: &[Need] = &[
     ("nft", "nftables"),
     ("kill", "procps"),
     ("pgrep", "procps"),
+    ("rsync", "rsync"),
     ("script", "bsdutils"),
     ("man", "man-db"),
     ("debootstrap", "debootstrap"),

@@ -89,6 +89,7 @@ impl NativeSeats {
     /// `kill -9`.
     pub fn kill_gateway(&self) {
         self.process.replace(None);
+        assert_eventually!(self.gateway().is_none(), within = SOON, "it still answers");
     }
 
     pub fn gateway(&self) -> Option<GatewaySnapshot> {
