@@ -13,8 +13,7 @@ use crate::{paths, report};
 /// This machine's key on the native road, and the keys of others that are pinned here.
 ///
 /// Without a command it shows this machine's own key, and makes one if there is none: for the
-/// `grants.toml` of a gateway or a home, or to be pinned on a laptop. The native road is in the
-/// making.
+/// `grants.toml` of a gateway or a home, or to be pinned on a laptop.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "\

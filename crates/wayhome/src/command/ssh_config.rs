@@ -26,8 +26,8 @@ use crate::{paths, report};
 /// keys that prove who is who. Run it at home, and paste the text on the laptop as it says; or, if
 /// wayhome is on the laptop, let it do that with `--write`.
 ///
-/// With `--connect` it installs, on the laptop, what leads home through `wayhome connect`. That is the
-/// native road, which is in the making.
+/// With `--connect` it installs, on the laptop, what leads home through `wayhome connect`, by way of a
+/// gateway that runs wayhome.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
