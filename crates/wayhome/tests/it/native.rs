@@ -3,6 +3,7 @@
 mod breaches;
 mod grants;
 mod home;
+mod hostile;
 mod lab;
 mod recovery;
 mod registration;
