@@ -2,9 +2,11 @@
 //! path and text and returns what it finds.
 
 mod places;
+mod promises;
 mod purity;
 mod shape;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -43,16 +45,27 @@ const RULES: &[fn(&str, &str) -> Vec<Finding>] = &[
 pub fn run() -> Result<ExitCode> {
     let root = workspace();
     let mut count = 0;
+    let mut tell = |path: &str, finding: &Finding| {
+        count += 1;
+        match finding.line {
+            0 => say(format_args!("{path}: {}", finding.remedy)),
+            line => say(format_args!("{path}:{line}: {}", finding.remedy)),
+        }
+    };
+    let mut functions = BTreeSet::new();
     for path in files(&root)? {
         // A file that was removed and not yet staged is listed and not there.
         let Ok(text) = fs::read_to_string(root.join(&path)) else { continue };
         for finding in RULES.iter().flat_map(|rule| rule(&path, &text)) {
-            count += 1;
-            match finding.line {
-                0 => say(format_args!("{path}: {}", finding.remedy)),
-                line => say(format_args!("{path}:{line}: {}", finding.remedy)),
-            }
+            tell(&path, &finding);
         }
+        if path.ends_with(".rs") {
+            functions.extend(promises::functions(&text).map(str::to_owned));
+        }
+    }
+    let model = fs::read_to_string(root.join(promises::MODEL))?;
+    for finding in promises::unheld(&model, &functions) {
+        tell(promises::MODEL, &finding);
     }
     if count == 0 {
         return Ok(ExitCode::SUCCESS);

@@ -245,3 +245,40 @@ fn whoever_cannot_get_home_reads_why() {
     let none = said(&mut wayhome(seats.lab.laptop(), &["connect", "home-ubuntu:web"]));
     assert!(none.starts_with("wayhome: home-ubuntu has no service `web`"), "{none}");
 }
+
+#[test]
+fn the_gateway_answers_its_own_user_and_root_alone() {
+    needs_lab!();
+    let seats = NativeSeats::start("");
+    let gateway = seats.lab.gateway();
+    gateway.add_user("amy", 3001, "/bin/sh").unwrap();
+    let connect = "python3 -c \"import socket; socket.socket(socket.AF_UNIX).connect('/run/wayhome/gateway.sock')\" 2>&1";
+    assert_eq!(gateway.sh(connect).unwrap(), "");
+    let mut stranger = gateway.command_as("amy", "sh").unwrap();
+    let (code, said, _) = output(stranger.args(["-c", connect]));
+    assert!(code != 0 && said.contains("Permission denied"), "{said}");
+    // Also where the folder would let her in.
+    gateway.sh("chmod 711 /run/wayhome; chmod 666 /run/wayhome/gateway.sock").unwrap();
+    let ask = "python3 -c \"import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/wayhome/gateway.sock')
+s.sendall(b'\\\"status\\\"\\n'); print(len(s.recv(9999)))\" 2>&1";
+    let asked = gateway.sh(ask).unwrap();
+    assert!(asked.trim().parse::<u32>().is_ok_and(|length| length > 100), "{asked}");
+    let mut stranger = gateway.command_as("amy", "sh").unwrap();
+    let (_, said, _) = output(stranger.args(["-c", ask]));
+    assert!(said.trim() == "0" || said.contains("reset") || said.contains("Broken pipe"), "{said}");
+}
+
+#[test]
+fn what_a_gateway_writes_is_private() {
+    needs_lab!();
+    let seats = NativeSeats::start("");
+    let modes = "stat -c '%a %n' /var/lib/wayhome /var/lib/wayhome/identity /run/wayhome \
+                 /run/wayhome/gateway.sock";
+    let modes = seats.lab.gateway().sh(modes).unwrap();
+    assert_eq!(
+        modes,
+        "700 /var/lib/wayhome\n600 /var/lib/wayhome/identity\n700 /run/wayhome\n\
+         600 /run/wayhome/gateway.sock\n"
+    );
+    assert!(!seats.gateway_log().contains("PRIVATE"));
+}

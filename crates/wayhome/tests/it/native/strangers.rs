@@ -1,7 +1,10 @@
 //! Strangers in numbers, from the agent's own address: there is only one on loopback.
 
+use std::sync::Arc;
 use std::time::Instant;
 
+use rustls::client::AlwaysResolvesClientRawPublicKeys;
+use rustls::sign::CertifiedKey;
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 
@@ -40,7 +43,7 @@ async fn a_flood_keeps_nobody_out_and_costs_what_is_bounded() {
         });
     }
     // 500 handshakes a second, with keys that nobody knows.
-    let stranger = std::sync::Arc::new(Peer::new());
+    let stranger = Arc::new(Peer::new());
     let key = gateway.key;
     flood.spawn(async move {
         let mut tick = tokio::time::interval(Duration::from_millis(10));
@@ -48,7 +51,7 @@ async fn a_flood_keeps_nobody_out_and_costs_what_is_bounded() {
         loop {
             tick.tick().await;
             for _ in 0..5 {
-                let stranger = std::sync::Arc::clone(&stranger);
+                let stranger = Arc::clone(&stranger);
                 running.spawn(async move {
                     let tcp = TcpStream::connect(address).await.ok()?;
                     let config = tls::client(&stranger.0, key, tls::LEG).unwrap();
@@ -92,4 +95,27 @@ async fn registers(home: &Peer, gateway: &Gateway) -> bool {
     let Ok(welcome) = leg.read::<Welcome>().await else { return false };
     assert!(matches!(welcome.answer, Some(Answer::Registered(_))), "{welcome:?}");
     true
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whether_a_key_has_a_grant_is_told_to_its_owner_alone() {
+    let (home, _, grants) = couple();
+    let gateway = Gateway::start(&grants);
+    // Shows a key that has a grant, and signs with another.
+    let stranger = Peer::new();
+    let (shown, own) = (home.0.certified(), stranger.0.certified());
+    let forged = CertifiedKey::new(shown.cert.clone(), Arc::clone(&own.key));
+    let mut config = (*tls::client(&stranger.0, gateway.key, tls::LEG).unwrap()).clone();
+    config.client_auth_cert_resolver =
+        Arc::new(AlwaysResolvesClientRawPublicKeys::new(Arc::new(forged)));
+    let tcp = TcpStream::connect(gateway.address).await.unwrap();
+    let said = async {
+        let mut leg = Leg::dial(tcp, Arc::new(config)).await?;
+        let wish = Purpose::Register(register("home", 1));
+        leg.write(&Hello { software: String::new(), purpose: Some(wish) }).await?;
+        leg.read::<Welcome>().await
+    };
+    assert!(timeout(SOON, said).await.expect("an end").is_err());
+    let status = gateway.until(|status| status.strangers.malformed == 1).await;
+    assert!(status.refusals.is_empty() && status.homes.is_empty(), "{status:#?}");
 }
