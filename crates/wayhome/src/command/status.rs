@@ -12,7 +12,9 @@ use wayhome_core::address::Address;
 use wayhome_core::name::Name;
 use wayhome_core::service::Target;
 use wayhome_core::status::gateway::GatewaySnapshot;
-use wayhome_core::status::{LinkState, LinkStatus, ServiceState, ServiceStatus, Snapshot};
+use wayhome_core::status::{
+    LinkState, LinkStatus, NativeStatus, ServiceState, ServiceStatus, Snapshot,
+};
 
 use crate::agent::control::{self, Asked};
 use crate::command::agent::runtime;
@@ -212,8 +214,25 @@ pub fn table(snapshots: &[Snapshot]) -> String {
         for link in &snapshot.links {
             write_link(&mut out, link);
         }
+        if let Some(native) = &snapshot.native {
+            write_native(&mut out, native);
+        }
     }
     out
+}
+
+/// Who may enter over native links, and who has.
+fn write_native(out: &mut String, native: &NativeStatus) {
+    out.push_str("\nover native links\n");
+    match &native.grants {
+        Some(grants) => gateway::write_grants(out, grants),
+        None => out.push_str("  no grants: nobody may enter but this home itself\n"),
+    }
+    let streams = native.streams.iter().map(|(service, count)| format!("{service} {count}"));
+    let streams = streams.collect::<Vec<_>>().join(", ");
+    if !streams.is_empty() {
+        let _ = writeln!(out, "  streams: {streams}");
+    }
 }
 
 fn write_link(out: &mut String, link: &LinkStatus) {

@@ -19,6 +19,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use wayhome_core::key::Key;
 
 use super::frame::{self, breach};
+use super::record::Position;
 use super::tls;
 
 /// A connection whose peer has proven its key.
@@ -165,38 +166,14 @@ impl Leg {
 /// A socket that is read a TLS record at a time, and that can be made mute.
 struct Records {
     tcp: TcpStream,
-    /// The header of the record that is being read (RFC 8446, section 5.1), and how much of it is
-    /// here.
-    header: [u8; HEADER],
-    have: usize,
-    /// How much of its body is still to come.
-    body: usize,
+    position: Position,
     is_mute: bool,
 }
-
-const HEADER: usize = 5;
 
 impl Records {
     fn new(tcp: TcpStream) -> io::Result<Self> {
         tcp.set_nodelay(true)?;
-        Ok(Self { tcp, header: [0; HEADER], have: 0, body: 0, is_mute: false })
-    }
-
-    /// Takes in what was read.
-    fn take_in(&mut self, bytes: &[u8]) {
-        if self.have == HEADER {
-            self.body = self.body.saturating_sub(bytes.len());
-        } else {
-            for (place, byte) in self.header.iter_mut().skip(self.have).zip(bytes) {
-                *place = *byte;
-            }
-            self.have += bytes.len();
-            let [.., high, low] = self.header;
-            self.body = usize::from(u16::from_be_bytes([high, low]));
-        }
-        if self.have == HEADER && self.body == 0 {
-            self.have = 0;
-        }
+        Ok(Self { tcp, position: Position::default(), is_mute: false })
     }
 }
 
@@ -207,11 +184,10 @@ impl AsyncRead for Records {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let most = if this.have < HEADER { HEADER - this.have } else { this.body };
-        let most = most.min(buffer.remaining());
+        let most = this.position.may_read().min(buffer.remaining());
         let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
         ready!(Pin::new(&mut this.tcp).poll_read(cx, &mut part))?;
-        this.take_in(part.filled());
+        this.position.take_in(part.filled());
         let read = part.filled().len();
         buffer.advance(read);
         Poll::Ready(Ok(()))

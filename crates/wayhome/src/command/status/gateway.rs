@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use wayhome_core::status::gateway::{
-    GatewaySnapshot, HomeStatus, OnlineStatus, RefusalStatus, StrangersStatus, StreamStatus,
+    GatewaySnapshot, GrantsStatus, HomeStatus, OnlineStatus, RefusalStatus, StrangersStatus,
+    StreamStatus,
 };
 
 use super::{GREEN, MARGIN, RED, YELLOW, paint, span};
@@ -16,17 +17,7 @@ pub fn table(snapshot: &GatewaySnapshot) -> String {
     let _ = writeln!(out, "gateway (process {}, running for {running})", snapshot.pid);
     let _ = writeln!(out, "  listens on {}", snapshot.listen.join(", "));
     let _ = writeln!(out, "  key {}", snapshot.key);
-    let grants = &snapshot.grants;
-    let read = span(grants.read_ms);
-    let line = format!("  grants {} ({}, read {read} ago)", grants.file, grants.count);
-    out.push_str(&report::paragraph("", MARGIN.len(), &line));
-    if let Some(error) = &grants.error {
-        let _ = writeln!(out, "    {}", paint("nobody new is let in:", RED));
-        out.push_str(&report::paragraph(MARGIN, MARGIN.len(), error));
-    }
-    for why in &grants.passed_over {
-        out.push_str(&report::paragraph(MARGIN, MARGIN.len(), &paint(why, YELLOW)));
-    }
+    write_grants(&mut out, &snapshot.grants);
     if snapshot.homes.is_empty() {
         out.push_str("\nno home has been here yet\n");
     }
@@ -48,6 +39,20 @@ pub fn table(snapshot: &GatewaySnapshot) -> String {
     out.push('\n');
     out.push_str(&strangers(&snapshot.strangers));
     out
+}
+
+/// Who may do what, and what is wrong with that.
+pub fn write_grants(out: &mut String, grants: &GrantsStatus) {
+    let read = span(grants.read_ms);
+    let line = format!("  grants {} ({}, read {read} ago)", grants.file, grants.count);
+    out.push_str(&report::paragraph("", MARGIN.len(), &line));
+    if let Some(error) = &grants.error {
+        let _ = writeln!(out, "    {}", paint("nobody new is let in:", RED));
+        out.push_str(&report::paragraph(MARGIN, MARGIN.len(), error));
+    }
+    for why in &grants.passed_over {
+        out.push_str(&report::paragraph(MARGIN, MARGIN.len(), &paint(why, YELLOW)));
+    }
 }
 
 /// So many refusals are shown to a person; `--json` has all that are kept.

@@ -125,6 +125,7 @@ fn a_native_link_and_an_ssh_link_side_by_side() {
     assert_eq!(states(&agent.snapshot()), (true, true));
     let (_, table, _) = output(&mut wayhome(home, &["status"]));
     assert!(table.contains("wayhome://203.0.113.10") && table.contains(":2200"), "{table}");
+    assert!(table.contains("\nover native links\n  grants /tmp/grants.toml (1, read "), "{table}");
     let reconnects = agent.snapshot().links[0].reconnects;
     server.stop();
     assert_eventually!(
