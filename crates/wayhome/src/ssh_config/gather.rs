@@ -8,8 +8,9 @@ use wayhome_core::service::{ProofKind, Service};
 use super::{Alias, GatewayRoad, HomeRoad, HostName, KeyPath, Roads, UserName, ValueError};
 use crate::agent::proof;
 use crate::agent::ssh::pin;
-use crate::config::{Config, SshGateway};
+use crate::config::{Config, NativeGateway, SshGateway};
 use crate::error::{Failure, Outcome};
+use crate::wire::identity::Identity;
 
 /// The key that most laptops have.
 const USUAL_IDENTITY: &str = "~/.ssh/id_ed25519";
@@ -33,6 +34,9 @@ pub struct Wishes {
 
 /// The roads of a configuration, and what had to be left out of them.
 pub async fn gather(config: &Config, wishes: &Wishes) -> Outcome<(Roads, Vec<String>)> {
+    if let (None, Some(native)) = (config.ssh_gateways().next(), config.native_gateways().next()) {
+        return Err(leads_natively(config, native, wishes).await);
+    }
     let mut gateways = Vec::new();
     for (index, gateway) in config.ssh_gateways().enumerate() {
         gateways.push(gateway_road(config, gateway, index, wishes).await?);
@@ -63,6 +67,28 @@ pub async fn gather(config: &Config, wishes: &Wishes) -> Outcome<(Roads, Vec<Str
     }
     let native = Vec::new();
     Ok((Roads { gateways, homes, native, multiplex: wishes.multiplex }, left_out))
+}
+
+/// Nothing can be pasted where all gateways run wayhome: the laptop has it too, and finds the way by its
+/// pins. What it has to be told.
+async fn leads_natively(config: &Config, gateway: &NativeGateway, wishes: &Wishes) -> Failure {
+    let home = &config.name;
+    let key = Identity::read(&gateway.identity).map(|identity| identity.key().to_string());
+    let key = key.unwrap_or_else(|_| "what `wayhome keys` shows to the agent's user".to_owned());
+    let mut connect = format!("wayhome ssh-config --connect {home}");
+    if let Some(user) = wishes.user.clone().or_else(this_user) {
+        connect += &format!(" --user {user}");
+    }
+    let ssh = config.services.iter().find(|service| service.proof == ProofKind::Ssh);
+    if let Some(service) = ssh {
+        for host_key in proof::read_target(&service.target, true).await {
+            connect += &format!(" --host-key '{host_key}'");
+        }
+    }
+    Failure::usage("all gateways of this home run wayhome, and so has the laptop to").hint(format!(
+        "there: `wayhome keys pin {} '{}'`, `wayhome keys pin {home} '{key}'`, and `{connect}`",
+        gateway.address, gateway.key
+    ))
 }
 
 async fn gateway_road(

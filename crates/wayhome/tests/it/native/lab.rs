@@ -75,6 +75,13 @@ s.sendall(b'\\x05\\x01\\x00\\x01\\x7f\\x00\\x00\\x01\\x00\\x16'); assert s.recv(
 assert s.recv(99).startswith(b'SSH-2.0')\"
         ssh -o ControlPath=/tmp/c -O exit home-ubuntu 2>/dev/null",
     );
+    // What home says of it, to be typed on the laptop.
+    let (code, _, told) = output(&mut wayhome(seats.lab.home(), &["ssh-config", "--user", "fan"]));
+    let host_key = seats.home_sshd.host_key_line();
+    let connect =
+        format!("wayhome ssh-config --connect home-ubuntu --user fan --host-key '{host_key}'");
+    let told = told.replace("\n        ", " ");
+    assert!(code == 2 && told.contains(&connect), "{told}");
     let status = seats.gateway().unwrap();
     let online = status.homes[0].online.as_ref().unwrap();
     assert!(online.services[0].proven_ms.is_some(), "{online:?}");

@@ -14,7 +14,7 @@ use crate::seats::{Agent, Running, SOON, make_key, output, wayhome};
 /// A home behind NAT with an sshd, a gateway, and a laptop that has pinned both.
 pub struct NativeSeats {
     process: RefCell<Option<Running>>,
-    _home_sshd: Sshd,
+    pub home_sshd: Sshd,
     pub lab: Lab,
 }
 
@@ -72,7 +72,7 @@ impl NativeSeats {
         assert_eq!(installed.0, 0, "{installed:?}");
         let usual = "\nHost *\n  IdentityFile /tmp/key\n  BatchMode yes\n";
         laptop.sh(&format!("printf '{usual}' >> ~/.ssh/config")).unwrap();
-        let seats = Self { process: RefCell::new(None), _home_sshd: home_sshd, lab };
+        let seats = Self { process: RefCell::new(None), home_sshd, lab };
         seats.start_gateway();
         seats
     }
