@@ -5,18 +5,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rustix::net::sockopt;
 use tokio::net::{TcpStream, lookup_host};
 use wayhome_core::address::NativeAddress;
 
 use super::race;
+use crate::relay::keep_alive;
 
 /// How long after one address the next is tried (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
-
-/// How a gateway that is gone is found though nothing is sent: after a minute of silence, each
-/// quarter of a minute, four times (`docs/protocol.md`, "Time limits").
-const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
 
 /// Connects.
 ///
@@ -29,11 +25,7 @@ pub async fn dial(gateway: &NativeAddress) -> io::Result<TcpStream> {
         let first = failed.into_iter().next();
         first.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it has no address"))
     })?;
-    let (idle, interval, count) = KEEPALIVE;
-    sockopt::set_socket_keepalive(&tcp, true)?;
-    sockopt::set_tcp_keepidle(&tcp, idle)?;
-    sockopt::set_tcp_keepintvl(&tcp, interval)?;
-    sockopt::set_tcp_keepcnt(&tcp, count)?;
+    keep_alive(&tcp)?;
     Ok(tcp)
 }
 

@@ -349,3 +349,54 @@ fn ssh_goes_through_it() {
     assert_eq!(code, 255);
     assert!(said.starts_with("wayhome: refused-7 is offline, last seen 4 minutes ago\n"), "{said}");
 }
+
+#[test]
+fn ssh_config_installs_it_of_the_pins_and_ssh_learns_the_first_host_key() {
+    let openssh = OpenSsh::system().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let key = keys::Key::make(&Here, &openssh, &folder.path().join("key"), "laptop").unwrap();
+    let user = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
+    let user = user.trim();
+    let sshd = Sshd::builder(&openssh).authorize(user, key.public_line());
+    let (first, second) = (sshd.start(&Here).unwrap(), sshd.start(&Here).unwrap());
+    let roads = [&first, &second].map(|sshd| Road::to_sshd(Some(sshd.port())));
+    let known = folder.path().join("known_hosts");
+    let home = folder.path();
+    let ssh_config = |laptop: &Laptop, arguments: &[&str]| {
+        let mut command = laptop.wayhome(&[&["ssh-config"], arguments].concat());
+        let output = command.env("HOME", home).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    let logged_in = |laptop: &Laptop| {
+        let mut ssh = Command::new(openssh.ssh());
+        ssh.arg("-F").arg(home.join(".ssh/wayhome/home-ubuntu.conf"));
+        ssh.args(["-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-i"]).arg(key.path());
+        ssh.arg("-o").arg(format!("UserKnownHostsFile={}", known.display()));
+        ssh.args(["home-ubuntu", "echo in"]).env("STATE_DIRECTORY", laptop.path(""));
+        ended(piped(ssh))
+    };
+
+    let laptop = Laptop::of(&roads[0], &["home-ubuntu"]);
+    let (code, _, said) = ssh_config(&laptop, &["--connect", "attic"]);
+    assert!(code == 2 && said.contains("`attic` is not pinned here"), "{said}");
+    let connect = ["--connect", "home-ubuntu", "--user", user];
+    let (code, shown, said) = ssh_config(&laptop, &[&connect[..], &["--dry-run"]].concat());
+    assert!(code == 0 && shown.contains("    Host home-ubuntu\n"), "{shown}{said}");
+    assert!(!home.join(".ssh").exists(), "a dry run writes nothing");
+    let (code, _, said) = ssh_config(&laptop, &connect);
+    let leads = "`home-ubuntu` leads to `home-ubuntu` through any gateway that is pinned, as";
+    assert!(code == 0 && said.contains(leads), "{said}");
+
+    // The first key is the home's own, for the home has proven its pin; another one later is not.
+    let (code, written, said) = logged_in(&laptop);
+    assert_eq!((code, written.as_slice()), (0, &b"in\n"[..]), "{said}");
+    let learned = fs::read_to_string(&known).unwrap();
+    assert!(learned.contains(&format!("home-ubuntu {}", first.host_key_line())), "{learned}");
+    let (code, _, said) = logged_in(&Laptop::of(&roads[1], &["home-ubuntu"]));
+    assert!(code == 255 && said.contains("HOST IDENTIFICATION HAS CHANGED"), "{said}");
+
+    let (code, _, said) = ssh_config(&laptop, &["--remove", "home-ubuntu"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(!home.join(".ssh/wayhome").exists());
+}
