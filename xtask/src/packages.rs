@@ -48,9 +48,6 @@ pub const TEST: &[Need] = &[
     ("systemd-analyze", "systemd"),
 ];
 
-/// What libFuzzer is built with.
-pub const FUZZ: &[Need] = &[("g++", "g++")];
-
 /// What the tests try the gateway's scripts with: login shells that people have, and a checker.
 pub const SHELLS: &[Need] = &[
     ("busybox", "busybox"),
