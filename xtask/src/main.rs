@@ -1,6 +1,8 @@
-//! What developers run: `cargo xtask try | test | bench | tidy | share`. One file for each command.
+//! What developers run: `cargo xtask try | test | fuzz | bench | tidy | share`. One file for each
+//! command.
 
 mod bench;
+mod fuzz;
 mod openssh10;
 mod packages;
 mod say;
@@ -32,6 +34,8 @@ enum Task {
     Try(trial::Args),
     /// Runs all tests, with what they need
     Test(test::Args),
+    /// Says all kinds of things to what reads the words of strangers
+    Fuzz(fuzz::Args),
     /// Measures the road in the lab, with a release build
     Bench(bench::Args),
     /// Writes manual pages and completions, as packages lay them out
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Try(args) => trial::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Share(args) => share::run(&args),
         Task::Tidy => tidy::run(),

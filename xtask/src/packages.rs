@@ -58,6 +58,9 @@ pub const SHELLS: &[Need] = &[
     ("zsh", "zsh"),
 ];
 
+/// What libFuzzer is built with.
+pub const FUZZ: &[Need] = &[("c++", "g++")];
+
 /// What `bench --stock` compares with.
 pub const STOCK: &[Need] = &[("autossh", "autossh")];
 

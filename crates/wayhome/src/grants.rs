@@ -4,7 +4,7 @@
 //! a whole, or that others may write, lets nobody in that is not in yet, and cuts nobody: what was
 //! read before still stands for those.
 
-mod form;
+pub mod form;
 
 use std::fs::{self, File};
 use std::io::{self, Read};

@@ -9,6 +9,7 @@ const LONGEST: usize = 600;
 pub fn module_says_what_it_is_for(path: &str, text: &str) -> Vec<Finding> {
     let is_module = path.ends_with(".rs")
         && (path.starts_with("xtask/src/")
+            || path.starts_with("fuzz/")
             || (path.starts_with("crates/") && path.split('/').nth(2) == Some("src")));
     if !is_module || text.starts_with("//!") {
         return Vec::new();
@@ -55,8 +56,12 @@ mod tests {
     #[test]
     fn modules_need_a_head() {
         let rule = module_says_what_it_is_for;
-        for path in ["crates/core/src/name.rs", "crates/wayhome/src/link/ssh.rs", "xtask/src/a.rs"]
-        {
+        for path in [
+            "crates/core/src/name.rs",
+            "crates/wayhome/src/link/ssh.rs",
+            "xtask/src/a.rs",
+            "fuzz/fuzz_targets/a.rs",
+        ] {
             assert_eq!(rule(path, "//! What for.\n"), []);
             assert_eq!(rule(path, "use std::fs;\n//! Late.\n").len(), 1, "{path}");
             assert_eq!(rule(path, "").len(), 1, "{path}");

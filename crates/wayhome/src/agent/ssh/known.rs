@@ -70,7 +70,7 @@ pub async fn find(file: &Path, name: &str) -> Outcome<Vec<Known>> {
 }
 
 /// Reads what `ssh-keygen -F` prints: before each line, a comment that tells its number.
-fn read(file: &Path, printed: &str) -> Vec<Known> {
+pub fn read(file: &Path, printed: &str) -> Vec<Known> {
     let mut line = 0;
     let mut found = Vec::new();
     for text in printed.lines() {
