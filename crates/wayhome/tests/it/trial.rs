@@ -12,19 +12,40 @@ use wayhome_lab::{Machine, assert_eventually, needs_lab, process};
 
 use crate::seats::{SOON, output, wayhome};
 
-/// What is shown, a line for each.
-const STEPS: [&str; 10] = [
+/// What is shown, a line for each, where there is an sshd.
+const STEPS: [&str; 15] = [
     "throwaway keys",
     "the gateway's sshd",
     "the home's sshd",
-    "the agent's road is proven",
+    "the gateway's wayhome",
+    "the stock road is proven",
+    "the native road is proven",
     "the laptop's configuration",
-    "ssh home-ubuntu, the first time",
-    "cut, and proven again",
-    "cut, and proven again",
-    "ssh home-ubuntu, again",
-    "all of it is gone again",
+    "ssh home-ubuntu by the stock road, the first time",
+    "ssh home-ubuntu by the native road, the first time",
+    CUT,
+    CUT,
+    CUT,
+    "ssh home-ubuntu by the stock road, again",
+    "ssh home-ubuntu by the native road, again",
+    GONE,
 ];
+
+/// And where there is none.
+const NATIVE_STEPS: [&str; 9] = [
+    "throwaway keys",
+    "a page at home",
+    "the gateway's wayhome",
+    "the native road is proven",
+    "the laptop's configuration",
+    "home-ubuntu's page by the native road, the first time",
+    CUT,
+    "home-ubuntu's page by the native road, again",
+    GONE,
+];
+
+const CUT: &str = "cut, and proven again";
+const GONE: &str = "all of it is gone again";
 
 /// A trial that goes on.
 struct Running {
@@ -56,7 +77,7 @@ impl Running {
     fn end(mut self) -> (Option<i32>, String) {
         let rest: Vec<String> = self.said.map_while(Result::ok).collect();
         let mut out = String::new();
-        self.child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        self.child.stdout.take().map(|mut rest| rest.read_to_string(&mut out).unwrap());
         let code = self.child.wait().unwrap().code();
         assert!(code.is_some_and(|code| code != 1), "{rest:?}");
         (code, out)
@@ -89,16 +110,44 @@ fn check_json(text: &str) {
     let names: Vec<&str> = steps.iter().map(|step| step["step"].as_str().unwrap()).collect();
     assert_eq!(names, STEPS);
     let seconds = |value: &serde_json::Value| value["seconds"].as_f64().unwrap();
-    let sum: f64 = steps.iter().map(seconds).sum();
+    // Each road is proven since the agent began: they come about at once.
+    let proven = |name: &str| steps.iter().find(|step| step["step"] == name).map(seconds).unwrap();
+    let at_once = proven(STEPS[4]).min(proven(STEPS[5]));
+    let sum = steps.iter().map(seconds).sum::<f64>() - at_once;
     let whole = seconds(&report);
     assert!(sum <= whole && whole < sum + 5.0, "{sum} of {whole} are told of");
     let down = report["down"].as_array().unwrap();
-    let cuts: Vec<&str> = down.iter().map(|down| down["cut"].as_str().unwrap()).collect();
-    assert!(cuts[0].contains("kill -9") && cuts[1].contains("fell silent"), "{cuts:?}");
-    for (down, step) in down.iter().zip(steps.iter().filter(|s| s["step"] == STEPS[6])) {
-        assert_eq!(seconds(down), seconds(step));
-        assert!((0.0..20.0).contains(&seconds(down)), "{down}");
+    let cuts: Vec<_> = down.iter().map(|down| (&down["cut"], down["road"].as_str())).collect();
+    let expected = [("kill -9", "stock"), ("fell silent", "stock"), ("started again", "native")];
+    for ((cut, road), (name, its)) in cuts.iter().zip(expected) {
+        assert!(cut.as_str().unwrap().contains(name) && *road == Some(its), "{cuts:?}");
     }
+    let times: Vec<f64> = down.iter().map(seconds).collect();
+    let told: Vec<f64> = steps.iter().filter(|s| s["step"] == CUT).map(seconds).collect();
+    assert_eq!(times, told);
+    assert!(times.iter().all(|time| (0.0..20.0).contains(time)), "{times:?}");
+    let home = report["home"].as_array().unwrap();
+    for (visit, (road, step)) in home.iter().zip([("stock", 12), ("native", 13)]) {
+        assert_eq!((visit["road"].as_str(), seconds(visit)), (Some(road), seconds(&steps[step])));
+        assert_eq!(steps[step]["road"], road);
+    }
+    assert_eq!(home.len(), 2);
+}
+
+fn assert_told(said: &str, steps: &[&str]) {
+    let told = told(said);
+    assert!(told.len() >= steps.len(), "{said}");
+    for (what, step) in told.iter().zip(steps) {
+        assert!(what.starts_with(step), "{what}: {said}");
+    }
+}
+
+/// The steps that were told of, with their times before them.
+fn told(said: &str) -> Vec<&str> {
+    // A step's further lines, and the table at the end, have no step of these names.
+    let steps = said.lines().filter_map(|line| line.trim_start().split_once("s  "));
+    let steps = steps.filter(|(time, _)| time.ends_with(" m") || time.ends_with(' '));
+    steps.map(|(_, what)| what).collect()
 }
 
 #[test]
@@ -107,15 +156,35 @@ fn shows_each_step_with_its_time_and_how_long_the_road_was_down() {
     let machine = Machine::start("here").unwrap();
     let (code, out, said) = output(&mut wayhome(&machine, &["try"]));
     assert_eq!((code, out.as_str()), (0, ""), "{said}");
-    // A step's further lines stand beside its time.
-    let steps = said.lines().filter_map(|line| line.trim_start().split_once("s  "));
-    let steps: Vec<_> = steps.filter(|(time, _)| !time.contains("  ")).take(STEPS.len()).collect();
-    assert_eq!(steps.len(), STEPS.len(), "{said}");
-    for ((time, what), step) in steps.iter().zip(STEPS) {
-        assert!(time.ends_with(" m") || time.ends_with(' '), "{time}: {said}");
-        assert!(what.starts_with(step), "{what}: {said}");
-    }
-    assert!(said.contains(" s  the link's ssh was killed (kill -9)\n"), "{said}");
+    assert_told(&said, &STEPS);
+    let (_, table) = said.split_once("It was cut, and came back by itself:\n").expect(&said);
+    assert!(table.contains("s  the link's ssh was killed (kill -9)\n"), "{said}");
+    let (_, both) = table.split_once("ssh home-ubuntu, once it was back:\n").expect(&said);
+    assert_eq!(told(both), ["by the stock road", "by the native road"], "{said}");
+    assert_nothing_is_left(&machine, "at the end");
+}
+
+#[test]
+fn without_an_sshd_the_native_road_leads_to_a_page() {
+    needs_lab!();
+    let machine = Machine::start("here").unwrap();
+    // As if it were not installed: a device is no program.
+    machine.sh("mount --bind /dev/null $(command -v sshd || echo /usr/sbin/sshd)").unwrap();
+    let mut kept = Running::start(wayhome(&machine, &["try", "--keep"]));
+    let why = kept.until_said("without an OpenSSH server only the native road is shown");
+    assert!(why.contains("openssh-server"), "{why}");
+    let mut command = String::new();
+    BufReader::new(kept.child.stdout.as_mut().unwrap()).read_line(&mut command).unwrap();
+    let page = machine.sh(&command).unwrap();
+    assert!(page.starts_with("HTTP/1.0 200 OK\r\n"), "{page}");
+    assert!(page.ends_with("\r\n\r\nYou are at home-ubuntu.\n"), "{page}");
+    process::signal(kept.pid(), Signal::INT);
+    assert_eq!(kept.end().0, Some(0));
+    assert_nothing_is_left(&machine, "after ^C");
+
+    let (code, out, said) = output(&mut wayhome(&machine, &["try"]));
+    assert_eq!((code, out.as_str()), (0, ""), "{said}");
+    assert_told(&said, &NATIVE_STEPS);
     assert_nothing_is_left(&machine, "at the end");
 }
 
@@ -150,7 +219,7 @@ fn a_folder_for_temporary_files_that_ssh_or_a_socket_cannot_have_is_passed_over(
 }
 
 #[test]
-fn an_agent_that_ends_at_once_is_not_waited_for() {
+fn a_road_that_a_person_must_mend_is_not_waited_for() {
     needs_lab!();
     let machine = Machine::start("here").unwrap();
     let fan = machine.add_user("fan", 4001, "/bin/sh").unwrap();
@@ -163,7 +232,7 @@ fn an_agent_that_ends_at_once_is_not_waited_for() {
     assert_eq!(code, 1, "{said}");
     assert!(began.elapsed() < SOON, "{said}");
     assert!(said.contains("1 bad configuration options"), "{said}");
-    let because = "error: the agent ended, so the road was not proven\n  hint: ";
+    let because = "error: a link was halted, so the road was not proven\n  hint: ";
     assert!(said.contains(because), "{said}");
     assert_nothing_is_left(&machine, "after that");
 }
@@ -173,13 +242,18 @@ fn it_is_kept_until_it_is_interrupted() {
     needs_lab!();
     let machine = Machine::start("here").unwrap();
     let mut kept = Running::start(wayhome(&machine, &["try", "--keep"]));
-    let mut command = String::new();
-    BufReader::new(kept.child.stdout.as_mut().unwrap()).read_line(&mut command).unwrap();
-    assert_eq!(machine.sh(&format!("{} 'id -un'", command.trim())).unwrap(), "root\n");
-    let status = kept.until_said("/wayhome status");
-    assert!(machine.sh(&status).unwrap().starts_with("home-ubuntu (agent "));
+    let mut lines = BufReader::new(kept.child.stdout.take().unwrap()).lines();
+    for road in ["stock", "native"] {
+        let command = lines.next().unwrap().unwrap();
+        assert!(command.contains(road), "{command}");
+        assert_eq!(machine.sh(&format!("{command} 'id -un'")).unwrap(), "root\n");
+    }
+    let agent = kept.until_said("/wayhome status");
+    assert!(machine.sh(&agent).unwrap().starts_with("home-ubuntu (agent "));
+    let gateway = kept.until_said("/wayhome status");
+    assert!(machine.sh(&gateway).unwrap().contains("home-ubuntu"));
     process::signal(kept.pid(), Signal::INT);
-    kept.until_said(STEPS[9]);
+    kept.until_said(GONE);
     assert_eq!(kept.end().0, Some(0), "it is the way to end it");
     assert_nothing_is_left(&machine, "after ^C");
 }
@@ -189,17 +263,15 @@ fn broken_off_at_any_moment_it_leaves_nothing() {
     needs_lab!();
     let machine = Machine::start("here").unwrap();
     let signals = [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)];
-    for (step, (signal, code)) in STEPS[..9].iter().zip(signals.iter().cycle()) {
+    // One after the other; of the cuts the first, which is while the link is silent.
+    let moments = STEPS[..10].iter().chain(&STEPS[12..14]);
+    for (step, (signal, code)) in moments.zip(signals.iter().cycle()) {
         let mut trial = Running::start(wayhome(&machine, &["try"]));
         trial.until_said(step);
-        if *step == STEPS[6] {
-            // The second of its kind: while the link is silent.
-            trial.until_said(STEPS[7]);
-        }
         process::signal(trial.pid(), *signal);
         let ended = trial.end();
         // After the last step it cleans up by itself, and may be done with that.
-        let by_itself = *step == STEPS[8] && ended.0 == Some(0);
+        let by_itself = *step == STEPS[13] && ended.0 == Some(0);
         assert!(by_itself || ended == (Some(*code), String::new()), "after `{step}`: {ended:?}");
         assert_nothing_is_left(&machine, step);
     }
@@ -210,7 +282,7 @@ fn killed_it_leaves_no_program_and_the_next_one_removes_its_folder() {
     needs_lab!();
     let machine = Machine::start("here").unwrap();
     // While all runs, and while the link is frozen.
-    for step in [STEPS[3], STEPS[6]] {
+    for step in [STEPS[5], CUT] {
         let mut trial = Running::start(wayhome(&machine, &["try"]));
         trial.until_said(step);
         process::signal(trial.pid(), Signal::KILL);
