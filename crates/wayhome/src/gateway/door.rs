@@ -109,9 +109,7 @@ async fn stranger(gateway: Arc<Gateway>, tcp: TcpStream, from: SocketAddr, id: C
     match came {
         Ok(Ok((leg, hello))) => {
             drop(book);
-            // A task of its own: what a handshake needs is much more than what comes after it.
-            tokio::spawn(welcome(Arc::clone(&gateway), leg, hello, from, id));
-            return;
+            return welcome(gateway, leg, hello, from, id);
         }
         Ok(Err(why)) => {
             tracing::debug!(%from, "a stranger was let go: {}", Detail::new(&why.to_string()));
@@ -125,18 +123,27 @@ async fn stranger(gateway: Arc<Gateway>, tcp: TcpStream, from: SocketAddr, id: C
     book.known(id, None, gateway.now());
 }
 
-/// Somebody has said what they want. Whether they may, each of these asks first. Boxed, since a home
-/// that waits need not have the room that a stream would.
-async fn welcome(gateway: Arc<Gateway>, leg: Leg, hello: Hello, from: SocketAddr, id: ConnId) {
+/// Somebody has said what they want. Whether they may, each of these asks first, in a task of its own:
+/// what a handshake needs is much more than what comes after it, and a home that waits need not have
+/// the room that a stream would.
+fn welcome(gateway: Arc<Gateway>, leg: Leg, hello: Hello, from: SocketAddr, id: ConnId) {
     let software: String = hello.software.chars().take(SOFTWARE).collect();
     let peer = Peer { id, key: leg.peer(), from, software: Detail::new(&software) };
     match hello.purpose {
         Some(Purpose::Register(wish)) => {
-            Box::pin(registered::serve(gateway, leg, peer, wish)).await
+            tokio::spawn(registered::serve(gateway, leg, peer, wish));
         }
-        Some(Purpose::Ready(wish)) => Box::pin(waiting::serve(gateway, leg, peer, wish)).await,
-        Some(Purpose::Open(wish)) => Box::pin(stream::serve(gateway, leg, peer, wish)).await,
-        None => refuse(&gateway, leg, &peer, None, Reason::Malformed.into()).await,
+        Some(Purpose::Ready(wish)) => {
+            tokio::spawn(waiting::serve(gateway, leg, peer, wish));
+        }
+        Some(Purpose::Open(wish)) => {
+            tokio::spawn(stream::serve(gateway, leg, peer, wish));
+        }
+        None => {
+            tokio::spawn(async move {
+                refuse(&gateway, leg, &peer, None, Reason::Malformed.into()).await;
+            });
+        }
     }
 }
 
@@ -182,7 +189,8 @@ pub fn no(refusal: &Refusal) -> Welcome {
 /// Lets a peer go with last words, if not too many are about to be let go already.
 pub async fn farewell(gateway: &Gateway, leg: Leg, words: &impl prost::Message) {
     if let Ok(_place) = gateway.farewells.try_acquire() {
-        leg.refuse(words, FAREWELL).await;
+        // Boxed, so that those who are not let go, and wait by the thousand, do not keep room for it.
+        Box::pin(leg.refuse(words, FAREWELL)).await;
     }
 }
 
