@@ -65,7 +65,7 @@ impl Cause {
             Self::LoginTimedOut => row("login-timed-out", Gateway, Gently,
                 "look at the gateway's load and its log"),
             Self::HostKeyUnknown => row("host-key-unknown", Home, Halt,
-                "run the agent once in a terminal to see and pin the gateway's key"),
+                "to see and pin the gateway's key: for a service, install it again in a terminal (`wayhome service install agent`, with the same options), then `wayhome agent kick`; else run the agent once in a terminal"),
             Self::HostKeyChanged => row("host-key-changed", Gateway, Halt,
                 "if the gateway was reinstalled, remove its line from the pinned `known_hosts` and pin the new key; if not, somebody stands in between"),
             Self::Clock { .. } => row("clock", Home, Halt,

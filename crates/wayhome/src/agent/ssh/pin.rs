@@ -93,7 +93,7 @@ pub async fn ensure(gateway: &SshGateway, first: FirstContact) -> Outcome<Pinned
         (Word::Revoked(line), _) => return Err(revoked(gateway, &fingerprint, line)),
         (Word::New, FirstContact::Accept) => "accepted unseen, as `--accept-new` says",
         (Word::New, FirstContact::Known) => {
-            return Err(unpinned(&gateway.address, &fingerprint));
+            return Err(unpinned_for_a_service(&gateway.address, &fingerprint));
         }
         (Word::New, FirstContact::Ask) => {
             ask::at_terminal(&gateway.address, &key, &fingerprint).await?;
@@ -292,8 +292,19 @@ fn revoked(gateway: &SshGateway, fingerprint: &str, line: &Known) -> Failure {
 
 /// There is no pin, and nobody who could be asked.
 pub fn unpinned(gateway: &Address, fingerprint: &str) -> Failure {
+    is_new(gateway, fingerprint, "run this in a terminal, or with `--accept-new`")
+}
+
+/// The same where a service manager runs this, or where a new configuration brought the gateway.
+fn unpinned_for_a_service(gateway: &Address, fingerprint: &str) -> Failure {
+    let what = "for a service, install it again in a terminal (`wayhome service install agent`, with \
+                the same options), then `wayhome agent kick`; else start the agent again in a terminal";
+    is_new(gateway, fingerprint, what)
+}
+
+fn is_new(gateway: &Address, fingerprint: &str, what: &str) -> Failure {
     Failure::usage(format!("the gateway `{gateway}` is new: its host key is not pinned"))
         .hint(format!(
-            "compare {fingerprint} with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` at the gateway, then run this in a terminal, or with `--accept-new`"
+            "compare {fingerprint} with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` at the gateway, then {what}"
         ))
 }

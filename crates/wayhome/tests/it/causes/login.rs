@@ -25,9 +25,15 @@ fn a_host_key_that_is_not_pinned_and_one_that_is_another() {
         home.sh(&format!("echo '# gone' > {PINS}")).unwrap();
         redial(&agent);
         until_halted(&agent, "host-key-unknown");
+        // A service has no terminal: it is told of a remedy of its own, whose second half is a kick.
+        let remedy = agent.link().cause.unwrap().remedy;
+        assert!(remedy.contains("`wayhome service install agent`"), "{remedy}");
+        stage.pin(&sshd.known_hosts_line(GATEWAY));
+        kick(home);
+        agent.until_up();
         let other = stage.seats.homes[0].host_key_line();
         home.sh(&format!("echo '[{GATEWAY}]:{} {other}' > {PINS}", sshd.port())).unwrap();
-        kick(home);
+        redial(&agent);
         until_halted(&agent, "host-key-changed");
     }
 }
