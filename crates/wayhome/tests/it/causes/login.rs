@@ -180,7 +180,9 @@ fn too_many_who_log_in_at_once() {
             if openssh.version().unwrap().major < 10 { "max-startups" } else { "not-allowed-now" };
         let agent = stage.agent(&sshd);
         until_link(&agent, kind);
-        assert_eq!(agent.link().state, LinkState::Down, "it passes by itself");
+        let state = agent.link().state;
+        let is_tried_again = matches!(state, LinkState::Down | LinkState::Dialling);
+        assert!(is_tried_again, "it passes by itself: {state:?}");
         drop(held);
         // Our own knock is one who logs in, for a moment; so it may take more than one.
         let up = || {
