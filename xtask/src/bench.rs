@@ -4,6 +4,7 @@
 mod address;
 mod cut;
 mod figures;
+mod native;
 mod outage;
 mod port;
 mod prober;
@@ -61,6 +62,14 @@ enum Measurement {
     Cut,
     /// From the return of the gateway's sshd to a proven road
     Restart,
+    /// The native road: throughput, and the gateway's CPU for it
+    Bulk,
+    /// The native road: an echo beside a stream that fills the line
+    Echo,
+    /// The native road: the gateway's memory for homes that do nothing
+    Idle,
+    /// The native road: the first byte of an ssh session, and a whole one
+    First,
 }
 
 /// What every measurement is told.
@@ -100,6 +109,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             Measurement::Restart => restart::measure(&bench)?,
             Measurement::Rest => rest::measure(&bench)?,
             Measurement::Port => port::measure(&bench)?,
+            Measurement::Bulk => native::bulk::measure(&bench)?,
+            Measurement::Echo => native::echo::measure(&bench)?,
+            Measurement::Idle => native::idle::measure(&bench)?,
+            Measurement::First => native::first::measure(&bench)?,
         };
         let name = format!("{measurement:?}").to_lowercase();
         figures::write(&bench.folder.join(name).with_extension("json"), &about, &rows)?;

@@ -10,6 +10,31 @@ use serde_json::{Value, json};
 use crate::Result;
 use crate::say::say;
 
+/// What a median shall be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Bar {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Bar {
+    fn is_met_by(self, value: f64) -> bool {
+        match self {
+            Bar::AtMost(most) => value <= most,
+            Bar::AtLeast(least) => value >= least,
+        }
+    }
+}
+
+impl std::fmt::Display for Bar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Bar::AtMost(most) => write!(f, "<= {most}"),
+            Bar::AtLeast(least) => write!(f, ">= {least}"),
+        }
+    }
+}
+
 /// One thing that was measured some times.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
@@ -19,8 +44,8 @@ pub struct Row {
     pub unit: &'static str,
     /// `None`: not within the time that was allowed.
     pub values: Vec<Option<f64>>,
-    /// The most that the median may be.
-    pub bar: Option<f64>,
+    /// What the median shall be.
+    pub bar: Option<Bar>,
     /// What `None` means.
     pub limit: Option<Duration>,
     /// How busy this machine was during each run: processes that ran or waited, over a minute.
@@ -30,10 +55,20 @@ pub struct Row {
 }
 
 impl Row {
-    /// A row without values yet.
-    pub fn new(what: impl Into<String>, unit: &'static str, bar: Option<f64>) -> Row {
-        let (values, load) = (Vec::new(), Vec::new());
+    /// A row without values yet, and the most that its median may be.
+    pub fn new(what: impl Into<String>, unit: &'static str, most: Option<f64>) -> Row {
+        let (values, load, bar) = (Vec::new(), Vec::new(), most.map(Bar::AtMost));
         Row { what: what.into(), unit, values, bar, limit: None, load, note: String::new() }
+    }
+
+    /// The least that its median may be.
+    pub fn at_least(self, least: f64) -> Row {
+        Row { bar: Some(Bar::AtLeast(least)), ..self }
+    }
+
+    /// What else is worth knowing of it.
+    pub fn note(self, note: impl Into<String>) -> Row {
+        Row { note: note.into(), ..self }
     }
 
     /// Adds the value of a run.
@@ -49,7 +84,7 @@ impl Row {
 
     /// Whether the median meets the bar, if there is one.
     pub fn is_met(&self) -> Option<bool> {
-        self.bar.map(|bar| self.median().is_some_and(|median| median <= bar))
+        self.bar.map(|bar| self.median().is_some_and(|median| bar.is_met_by(median)))
     }
 
     /// From the least to the most; what was not reached in time is the most.
@@ -64,7 +99,7 @@ impl Row {
         json!({
             "what": self.what, "unit": self.unit, "values": self.values,
             "median": self.median(), "min": sorted.first(), "max": sorted.last(),
-            "bar": self.bar, "met": self.is_met(), "load": self.load, "note": self.note,
+            "bar": self.bar.map(|bar| bar.to_string()), "met": self.is_met(), "load": self.load, "note": self.note,
             "not_within_s": self.limit.map(|limit| limit.as_secs()),
         })
     }
@@ -81,11 +116,11 @@ impl Row {
         let sorted = self.sorted();
         let end = |value: Option<&Option<f64>>| self.number(value.copied().flatten());
         let values: Vec<String> = self.values.iter().map(|value| self.number(*value)).collect();
-        let worst = sorted.last().copied().flatten().unwrap_or(f64::MAX);
+        let always = |bar: Bar| sorted.iter().all(|value| bar.is_met_by(value.unwrap_or(f64::MAX)));
         let verdict = match (self.bar, self.is_met()) {
-            (Some(bar), Some(true)) if worst <= bar => format!("<= {bar} met"),
-            (Some(bar), Some(true)) => format!("<= {bar} met, the worst not"),
-            (Some(bar), _) => format!("<= {bar} NOT MET"),
+            (Some(bar), Some(true)) if always(bar) => format!("{bar} met"),
+            (Some(bar), Some(true)) => format!("{bar} met, the worst not"),
+            (Some(bar), _) => format!("{bar} NOT MET"),
             (None, _) => String::new(),
         };
         [
@@ -164,6 +199,14 @@ pub fn load() -> f64 {
     text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or_default()
 }
 
+/// The value below which so many percent of all lie; upwards where it falls between two.
+pub fn quantile(values: &[f64], percent: usize) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted.get(at).copied().unwrap_or(f64::NAN)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,11 +233,28 @@ mod tests {
     }
 
     #[test]
+    fn a_bar_may_be_the_least_that_is_wanted() {
+        let mut row = row(&[Some(1.9), Some(2.1), Some(2.5)]).at_least(2.0);
+        assert_eq!(row.cells()[3], ">= 2 met, the worst not");
+        row.values = vec![Some(1.9)];
+        assert_eq!(row.is_met(), Some(false));
+        assert_eq!(row.json()["bar"], json!(">= 2"));
+    }
+
+    #[test]
     fn what_was_not_reached_is_the_most() {
         let row = row(&[None, Some(1.0), None]);
         assert_eq!(row.median(), None);
         assert_eq!(row.cells()[1..3], [">60 s", "1.00->60"]);
         assert_eq!(row.is_met(), Some(false));
         assert_eq!(row.json()["values"], json!([null, 1.0, null]));
+    }
+
+    #[test]
+    fn quantiles() {
+        let values: Vec<f64> = (1..=200).rev().map(f64::from).collect();
+        assert_eq!((quantile(&values, 50), quantile(&values, 99)), (100.0, 198.0));
+        assert_eq!(quantile(&[7.0], 99), 7.0);
+        assert!(quantile(&[], 50).is_nan());
     }
 }

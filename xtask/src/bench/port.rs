@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Bench;
-use super::figures::{Row, tell};
+use super::figures::{Row, quantile, tell};
 use super::seats::{Login, PORT, SOON, Seats};
 use crate::Result;
 
@@ -142,25 +142,4 @@ fn echo(listener: &TcpListener, end: &AtomicBool) {
             });
         }
     });
-}
-
-/// The value below which so many percent of all lie; upwards where it falls between two.
-fn quantile(values: &[f64], percent: usize) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let at = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
-    sorted.get(at).copied().unwrap_or(f64::NAN)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quantiles() {
-        let values: Vec<f64> = (1..=200).rev().map(f64::from).collect();
-        assert_eq!((quantile(&values, 50), quantile(&values, 99)), (100.0, 198.0));
-        assert_eq!(quantile(&[7.0], 99), 7.0);
-        assert!(quantile(&[], 50).is_nan());
-    }
 }

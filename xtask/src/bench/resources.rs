@@ -13,6 +13,8 @@ pub struct Memory {
     pub anonymous: f64,
     /// Its share of what it has in common with others, and all of its own.
     pub proportional: f64,
+    /// What it has alone.
+    pub private: f64,
 }
 
 /// CPU time, over all threads that live.
@@ -33,6 +35,7 @@ impl Memory {
             resident: megabytes(&status, "VmRSS:")?,
             anonymous: megabytes(&status, "RssAnon:")?,
             proportional: megabytes(&rollup, "Pss:")?,
+            private: megabytes(&rollup, "Private_Clean:")? + megabytes(&rollup, "Private_Dirty:")?,
         })
     }
 }
@@ -48,6 +51,11 @@ impl Cpu {
         }
         Ok(Cpu { ms: nanoseconds as f64 / 1e6, ticks: ticks(&read(pid, "stat")?)? })
     }
+}
+
+/// What the whole kernel has in its small objects, sockets and files among them, in KB (proc_meminfo(5)).
+pub fn kernel_slab() -> Result<f64> {
+    Ok(megabytes(&fs::read_to_string("/proc/meminfo")?, "Slab:")? * 1024.0)
 }
 
 fn read(pid: u32, name: &str) -> Result<String> {

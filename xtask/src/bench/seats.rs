@@ -182,10 +182,8 @@ impl Seats {
         self.until_listening(ssh, port, log)
     }
 
-    fn until_listening(&self, mut command: Command, port: u16, log: &Path) -> Result<Running> {
-        let log = fs::File::create(log)?;
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let running = Running(command.spawn()?);
+    fn until_listening(&self, command: Command, port: u16, log: &Path) -> Result<Running> {
+        let running = Running::start(command, log)?;
         if eventually(SOON, || self.holder(port).is_ok_and(|holder| !holder.is_empty())) {
             return Ok(running);
         }
@@ -195,6 +193,27 @@ impl Seats {
 
 /// A program in a machine; it ends with its handle.
 pub struct Running(Child);
+
+impl Running {
+    /// Starts it, without a terminal; what it complains of goes to a file of this machine.
+    pub fn start(mut command: Command, log: &Path) -> Result<Running> {
+        let log = fs::File::create(log)?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        Ok(Running(command.spawn()?))
+    }
+
+    /// The program's process, as this machine numbers it: what was spawned is the way into the machine.
+    pub fn pid(&self) -> Result<u32> {
+        let children = process::children(self.0.id());
+        children.first().copied().ok_or_else(|| "a program has ended".into())
+    }
+}
+
+impl From<Child> for Running {
+    fn from(child: Child) -> Running {
+        Running(child)
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -212,8 +231,7 @@ pub struct Agent<'a> {
 impl Agent<'_> {
     /// Its process, as this machine numbers it.
     pub fn pid(&self) -> Result<u32> {
-        // What was spawned is the way into the machine.
-        process::children(self.running.0.id()).first().copied().ok_or_else(|| "no agent".into())
+        self.running.pid()
     }
 
     /// Its own status, if it answers.
