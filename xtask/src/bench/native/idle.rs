@@ -28,7 +28,8 @@ pub fn measure(bench: &Bench<'_>) -> Result<Vec<Row>> {
     finish(cargo().args(["build", "--quiet", "--release", "-p", "wayhome", "--example", "homes"]))?;
     let mut rows = [
         Row::new("an idle home: gateway's anonymous memory", "KB", Some(30.0)),
-        Row::new("an idle home: kernel's sockets and files", "KB", None).note("one end of three"),
+        Row::new("an idle home: kernel's sockets and files", "KB", None)
+            .note("the gateway's half, of three connections"),
         Row::new("an idle home: in both", "KB", None),
         Row::new("the gateway without them: anonymous", "KB", None),
         Row::new("2,000 homes come", "s", None),
