@@ -7,6 +7,7 @@ pub mod inner;
 pub mod leg;
 pub mod messages;
 pub mod record;
+pub mod session;
 pub mod tls;
 
 /// The longest first flight of an inner TLS that is passed on: with the hybrid key exchange it has

@@ -6,26 +6,25 @@
 //! it away. And once we have said our last words, nothing of TLS is written any more, not even an
 //! alert: it would stand in the middle of somebody's stream.
 
-use std::io::{self, Write};
-use std::pin::Pin;
+use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
 use prost::Message;
 use rustls::{ClientConfig, CommonState, ServerConfig};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use wayhome_core::key::Key;
 
 use super::frame::{self, breach};
 use super::record::Position;
+use super::session::{Heard, Session};
 use super::tls;
 
 /// A connection whose peer has proven its key.
+///
+/// At rest it holds no buffer: a leg waits by the thousand.
 pub struct Leg {
-    /// Boxed: a leg is handed around, and waits by the thousand.
-    tls: Box<TlsStream<Records>>,
+    line: Line,
     peer: Key,
     /// What was read and is no whole frame yet. A read can be given up at any moment, and loses
     /// nothing.
@@ -44,18 +43,21 @@ impl Leg {
     /// # Errors
     /// [`tls::WrongKey`] if the peer has another key than the expected one.
     pub async fn dial(tcp: TcpStream, config: Arc<ClientConfig>) -> io::Result<Self> {
-        let records = Records::new(tcp)?;
-        let tls = TlsConnector::from(config).connect(tls::no_name(), records).await?;
-        let peer = tls::peer(tls.get_ref().1, tls::LEG)?;
-        Ok(Self { tls: Box::new(tls.into()), peer, begun: Vec::new() })
+        Self::begin(Line::new(tcp, Session::client(config)?)?).await
     }
 
     /// Is spoken to.
+    ///
+    /// # Errors
+    /// If the peer does not speak as we do, or has no key.
     pub async fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
-        let records = Records::new(tcp)?;
-        let tls = TlsAcceptor::from(config).accept(records).await?;
-        let peer = tls::peer(tls.get_ref().1, tls::LEG)?;
-        Ok(Self { tls: Box::new(tls.into()), peer, begun: Vec::new() })
+        Self::begin(Line::new(tcp, Session::server(config)?)?).await
+    }
+
+    async fn begin(mut line: Line) -> io::Result<Self> {
+        line.shake_hands().await?;
+        let peer = tls::peer(line.session.state(), tls::LEG)?;
+        Ok(Self { line, peer, begun: Vec::new() })
     }
 
     /// The peer's key.
@@ -65,12 +67,12 @@ impl Leg {
 
     /// The socket below.
     pub fn tcp(&self) -> &TcpStream {
-        &self.tls.get_ref().0.tcp
+        &self.line.tcp
     }
 
     /// What TLS knows of it.
     pub fn session(&self) -> &CommonState {
-        self.tls.get_ref().1
+        self.line.session.state()
     }
 
     /// Reads one frame. May be given up and called again.
@@ -80,51 +82,44 @@ impl Leg {
     pub async fn read<M: Message + Default>(&mut self) -> io::Result<M> {
         loop {
             if let Some(message) = frame::take(&mut self.begun)? {
+                if self.begun.is_empty() {
+                    self.begun = Vec::new();
+                }
                 return Ok(message);
             }
-            if self.tls.read_buf(&mut self.begun).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            match self.line.hear().await? {
+                Some(words) => self.begun.extend(words),
+                None => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
         }
     }
 
     /// Writes one frame.
+    ///
+    /// # Errors
+    /// If the connection has broken.
     pub async fn write(&mut self, message: &impl Message) -> io::Result<()> {
-        self.tls.write_all(&frame::encode(message)).await?;
-        self.tls.flush().await
+        self.line.session.say(&frame::encode(message))?;
+        self.line.flush().await
     }
 
     /// Writes the last frame, if there is one more, and ends our side of TLS with the same write. The
     /// socket stays open.
+    ///
+    /// # Errors
+    /// If the connection has broken.
     pub async fn last_words(&mut self, message: Option<&impl Message>) -> io::Result<()> {
         let out = self.parting(&message.map(frame::encode).unwrap_or_default())?;
-        let records = self.records();
-        records.is_mute = true;
-        records.tcp.write_all(&out).await
+        self.line.tcp.write_all(&out).await
     }
 
-    /// All that TLS has to write for these last bytes and its end.
+    /// All that TLS has to write for these last bytes and its end. From here on it writes no more.
     fn parting(&mut self, last: &[u8]) -> io::Result<Vec<u8>> {
-        fn part<D>(session: &mut rustls::ConnectionCommon<D>, last: &[u8]) -> io::Result<Vec<u8>> {
-            session.writer().write_all(last)?;
-            session.send_close_notify();
-            let mut out = Vec::new();
-            while session.wants_write() {
-                session.write_tls(&mut out)?;
-            }
-            Ok(out)
-        }
-        match &mut *self.tls {
-            TlsStream::Client(tls) => part(tls.get_mut().1, last),
-            TlsStream::Server(tls) => part(tls.get_mut().1, last),
-        }
-    }
-
-    fn records(&mut self) -> &mut Records {
-        match &mut *self.tls {
-            TlsStream::Client(tls) => tls.get_mut().0,
-            TlsStream::Server(tls) => tls.get_mut().0,
-        }
+        let line = &mut self.line;
+        line.session.say(last)?;
+        line.session.end()?;
+        line.is_mute = true;
+        Ok(std::mem::take(&mut line.session.outgoing))
     }
 
     /// Waits for the peer's close_notify.
@@ -132,8 +127,7 @@ impl Leg {
     /// # Errors
     /// `InvalidData` if it says more before, `UnexpectedEof` if it hangs up instead.
     pub async fn ended(&mut self) -> io::Result<()> {
-        let mut more = [0; 1];
-        if !self.begun.is_empty() || self.tls.read(&mut more).await? > 0 {
+        if !self.begun.is_empty() || self.line.hear().await?.is_some() {
             return Err(breach("more than one frame where there is only one"));
         }
         Ok(())
@@ -141,10 +135,7 @@ impl Leg {
 
     /// The socket, once both sides have ended TLS.
     pub fn unwrap(self) -> TcpStream {
-        match *self.tls {
-            TlsStream::Client(tls) => tls.into_inner().0.tcp,
-            TlsStream::Server(tls) => tls.into_inner().0.tcp,
-        }
+        self.line.tcp
     }
 
     /// Tells the peer why it is let go, and gives it time to read that: a close with bytes unread
@@ -163,56 +154,98 @@ impl Leg {
     }
 }
 
-/// A socket that is read a TLS record at a time, and that can be made mute.
-struct Records {
+/// TLS over a socket that is read a record at a time, and that can be made mute.
+struct Line {
     tcp: TcpStream,
+    session: Session,
     position: Position,
+    has_ended: bool,
     is_mute: bool,
 }
 
-impl Records {
-    fn new(tcp: TcpStream) -> io::Result<Self> {
+impl Line {
+    fn new(tcp: TcpStream, session: Session) -> io::Result<Self> {
         tcp.set_nodelay(true)?;
-        Ok(Self { tcp, position: Position::default(), is_mute: false })
+        Ok(Self { tcp, session, position: Position::default(), has_ended: false, is_mute: false })
     }
-}
 
-impl AsyncRead for Records {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let most = this.position.may_read().min(buffer.remaining());
-        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
-        ready!(Pin::new(&mut this.tcp).poll_read(cx, &mut part))?;
-        this.position.take_in(part.filled());
-        let read = part.filled().len();
-        buffer.advance(read);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Records {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        if self.is_mute {
-            return Poll::Ready(Ok(bytes.len()));
+    async fn shake_hands(&mut self) -> io::Result<()> {
+        loop {
+            match self.process()? {
+                Heard::Nothing => {}
+                Heard::Words(_) => return Err(breach("words before the handshake has ended")),
+                Heard::End => return Err(io::ErrorKind::UnexpectedEof.into()),
+            }
+            self.flush().await?;
+            if !self.session.state().is_handshaking() {
+                return Ok(());
+            }
+            self.receive().await?;
         }
-        Pin::new(&mut self.tcp).poll_write(cx, bytes)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    /// What the peer says next, or `None` once it has sent its close_notify. May be given up and
+    /// called again.
+    async fn hear(&mut self) -> io::Result<Option<Vec<u8>>> {
+        while !self.has_ended {
+            match self.process()? {
+                Heard::Words(words) => return Ok(Some(words)),
+                Heard::End => self.has_ended = true,
+                Heard::Nothing => {
+                    self.flush().await?;
+                    self.receive().await?;
+                }
+            }
+        }
+        Ok(None)
     }
 
-    /// The end of TLS is not the end of the connection.
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    /// What becomes of the bytes that are here. A peer that breaks TLS is told so, unless it would
+    /// have to wait for that or we are mute.
+    fn process(&mut self) -> io::Result<Heard> {
+        let heard = self.session.hear();
+        if self.is_mute {
+            self.session.outgoing = Vec::new();
+        }
+        if heard.is_err() && !self.session.outgoing.is_empty() {
+            let _ = self.tcp.try_write(&self.session.outgoing);
+        }
+        heard
+    }
+
+    /// Takes some bytes from the socket, up to the end of a record.
+    async fn receive(&mut self) -> io::Result<()> {
+        loop {
+            self.tcp.readable().await?;
+            // Not a part of what waits: it is on the stack only while there is something to read.
+            let mut piece = [0; 4096];
+            let most = self.position.may_read().min(piece.len());
+            let room = piece.get_mut(..most).unwrap_or_default();
+            match self.tcp.try_read(room) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(length) => {
+                    let received = room.get(..length).unwrap_or_default();
+                    self.position.take_in(received);
+                    self.session.receive(received);
+                    return Ok(());
+                }
+                Err(why) if why.kind() == io::ErrorKind::WouldBlock => {}
+                Err(why) => return Err(why),
+            }
+        }
+    }
+
+    /// Sends what there is to send. May be given up and called again.
+    async fn flush(&mut self) -> io::Result<()> {
+        let outgoing = &mut self.session.outgoing;
+        while !outgoing.is_empty() {
+            match self.tcp.write(outgoing).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                sent => drop(outgoing.drain(..sent)),
+            }
+        }
+        *outgoing = Vec::new();
+        Ok(())
     }
 }
 

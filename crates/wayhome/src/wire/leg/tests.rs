@@ -142,12 +142,11 @@ async fn speak_and_listen(mut leg: Leg, case: &Case, speaks_first: bool) -> Vec<
     let mut rest = out.as_slice();
     for cut in &case.cuts {
         let (piece, after) = rest.split_at((*cut).min(rest.len()));
-        leg.records().tcp.write_all(piece).await.unwrap();
+        leg.line.tcp.write_all(piece).await.unwrap();
         tokio::task::yield_now().await;
         rest = after;
     }
-    leg.records().tcp.write_all(rest).await.unwrap();
-    leg.records().is_mute = true;
+    leg.line.tcp.write_all(rest).await.unwrap();
     if speaks_first {
         assert_eq!(leg.read::<Request>().await.unwrap().service, "ssh");
         leg.ended().await.unwrap();
@@ -191,13 +190,13 @@ async fn a_bad_record_after_our_close_notify_is_not_answered() {
     dialled.ended().await.unwrap();
     let mut bad = vec![0x17, 3, 3, 0, 32];
     bad.extend([5; 32]);
-    dialled.records().tcp.write_all(&bad).await.unwrap();
+    dialled.line.tcp.write_all(&bad).await.unwrap();
     // A debug build of rustls asserts that no alert follows a close_notify, and so it falls over; a
     // task of its own keeps that from everything else.
     let read = tokio::spawn(async move { accepted.read::<Ping>().await }).await;
     assert!(read.is_err() || read.unwrap().is_err());
     let mut answer = Vec::new();
-    let _ = dialled.records().tcp.read_to_end(&mut answer).await;
+    let _ = dialled.line.tcp.read_to_end(&mut answer).await;
     assert_eq!(answer, [0; 0], "nothing of TLS is written any more");
 }
 
@@ -211,7 +210,7 @@ async fn whoever_is_refused_reads_why_also_if_it_said_more_already() {
         let (mut dialled, accepted) = (dialled.unwrap(), accepted.unwrap());
         let request = Request { service: "a".repeat(2000) };
         dialled.last_words(Some(&request)).await.unwrap();
-        dialled.records().tcp.write_all(&[9; 1500]).await.unwrap();
+        dialled.line.tcp.write_all(&[9; 1500]).await.unwrap();
         let (heard, ()) = tokio::join!(
             // Then it hangs up.
             async move { dialled.read::<Ping>().await },

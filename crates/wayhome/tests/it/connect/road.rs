@@ -124,7 +124,7 @@ async fn at_gateway(tcp: TcpStream, seats: &Seats) -> io::Result<()> {
     let mut answer = None;
     match open.home.as_str() {
         "silent" => tokio::time::sleep(NEVER).await,
-        "hangs-up" => return Ok(()),
+        "hangs-up" => return leg.ended().await,
         "nonsense" => flight = vec![22, 3, 3, 0, 4, 2, 0, 0, 0],
         "endless" => flight = vec![7; wayhome::wire::MAX_FLIGHT + 1],
         home => {

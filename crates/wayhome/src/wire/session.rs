@@ -1,0 +1,257 @@
+//! TLS without a socket, and without a buffer while nothing is under way: a gateway has thousands of
+//! connections that wait, and rustls's usual interface keeps 4 KiB for each of them to read into. So
+//! this is its unbuffered one, which works on the bytes that it is handed.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::client::UnbufferedClientConnection;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError,
+    UnbufferedStatus, WriteTraffic,
+};
+use rustls::{ClientConfig, CommonState, Error, ServerConfig};
+
+use super::frame::breach;
+use super::tls;
+
+/// The most that may lie here undecrypted: a whole record of the largest kind (RFC 8446, section
+/// 5.2), or a message of the handshake in pieces, none of which comes near to it.
+const MAX_INCOMING: usize = 20 * 1024;
+
+/// What encryption adds at the most to a record, and a change of keys before it.
+const OVERHEAD: usize = 512;
+
+/// One side of a connection. What it has to send is in [`Session::outgoing`], always.
+pub struct Session {
+    side: Side,
+    /// What was received, and is no whole record or message of the handshake yet.
+    incoming: Vec<u8>,
+    /// What is to be sent, in this order. Whoever sends it takes it out.
+    pub outgoing: Vec<u8>,
+}
+
+enum Side {
+    Client(Box<UnbufferedClientConnection>),
+    Server(Box<UnbufferedServerConnection>),
+}
+
+/// What became of the bytes that were received.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// The peer says this.
+    Words(Vec<u8>),
+    /// The peer has sent its close_notify. It is said once.
+    End,
+    /// Nothing more, until more is received.
+    Nothing,
+}
+
+/// What is to be said once TLS is ready for it.
+#[derive(Clone, Copy)]
+enum Say<'a> {
+    Nothing,
+    Words(&'a [u8]),
+    End,
+}
+
+/// One step of rustls's.
+enum Step {
+    /// There is more to do without the peer.
+    Further,
+    Heard(Heard),
+    /// What was to be said is in the outgoing bytes.
+    Said,
+}
+
+impl Session {
+    /// Speaks first.
+    ///
+    /// # Errors
+    /// If there is no randomness.
+    pub fn client(config: Arc<ClientConfig>) -> io::Result<Self> {
+        let session = UnbufferedClientConnection::new(config, tls::no_name()).map_err(invalid)?;
+        Ok(Self::new(Side::Client(Box::new(session))))
+    }
+
+    /// Is spoken to.
+    ///
+    /// # Errors
+    /// If the configuration is none.
+    pub fn server(config: Arc<ServerConfig>) -> io::Result<Self> {
+        let session = UnbufferedServerConnection::new(config).map_err(invalid)?;
+        Ok(Self::new(Side::Server(Box::new(session))))
+    }
+
+    fn new(side: Side) -> Self {
+        Self { side, incoming: Vec::new(), outgoing: Vec::new() }
+    }
+
+    /// What TLS knows of the connection.
+    pub fn state(&self) -> &CommonState {
+        match &self.side {
+            Side::Client(session) => session,
+            Side::Server(session) => session,
+        }
+    }
+
+    /// Takes in what was received. [`Session::hear`] says what became of it.
+    pub fn receive(&mut self, bytes: &[u8]) {
+        self.incoming.extend(bytes);
+    }
+
+    /// What the peer says. To be called until there is [`Heard::Nothing`], and again after each
+    /// [`Session::receive`].
+    ///
+    /// # Errors
+    /// `InvalidData` if the peer breaks TLS, or is not whom it should be. The alert that tells it so
+    /// is in the outgoing bytes.
+    pub fn hear(&mut self) -> io::Result<Heard> {
+        loop {
+            match self.step(Say::Nothing) {
+                Ok(Step::Further) => {}
+                Ok(Step::Heard(Heard::Nothing) | Step::Said) => break,
+                Ok(Step::Heard(heard)) => return Ok(heard),
+                Err(why) => {
+                    self.give_up();
+                    return Err(invalid(why));
+                }
+            }
+        }
+        if self.incoming.len() > MAX_INCOMING {
+            return Err(breach("a message of TLS that is too long"));
+        }
+        Ok(Heard::Nothing)
+    }
+
+    /// Says something, after the handshake and once nothing more is heard.
+    ///
+    /// # Errors
+    /// If TLS is in no state for it.
+    pub fn say(&mut self, words: &[u8]) -> io::Result<()> {
+        self.utter(Say::Words(words))
+    }
+
+    /// Sends our close_notify: the last that is said.
+    ///
+    /// # Errors
+    /// If TLS is in no state for it.
+    pub fn end(&mut self) -> io::Result<()> {
+        self.utter(Say::End)
+    }
+
+    fn utter(&mut self, say: Say<'_>) -> io::Result<()> {
+        loop {
+            match self.step(say).map_err(invalid)? {
+                Step::Further => {}
+                Step::Said => return Ok(()),
+                Step::Heard(_) => return Err(io::ErrorKind::InvalidInput.into()),
+            }
+        }
+    }
+
+    /// Collects the alert after an error. It is one piece, and rustls hands it out before it looks at
+    /// what was received; a second step would have it stumble over the same error once more.
+    fn give_up(&mut self) {
+        let _ = self.step(Say::Nothing);
+    }
+
+    fn step(&mut self, say: Say<'_>) -> Result<Step, Error> {
+        let (incoming, outgoing) = (&mut self.incoming, &mut self.outgoing);
+        let (done, step) = match &mut self.side {
+            Side::Client(session) => {
+                let UnbufferedStatus { discard, state, .. } = session.process_tls_records(incoming);
+                (discard, state.and_then(|state| act(state, say, outgoing)))
+            }
+            Side::Server(session) => {
+                let UnbufferedStatus { discard, state, .. } = session.process_tls_records(incoming);
+                (discard, state.and_then(|state| act(state, say, outgoing)))
+            }
+        };
+        self.incoming.drain(..done.min(self.incoming.len()));
+        if self.incoming.is_empty() {
+            self.incoming = Vec::new();
+        }
+        step
+    }
+}
+
+/// Does what rustls is ready for.
+fn act<D>(
+    state: ConnectionState<'_, '_, D>,
+    say: Say<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Step, Error> {
+    match state {
+        ConnectionState::ReadTraffic(mut traffic) => match traffic.next_record() {
+            Some(record) => Ok(Step::Heard(Heard::Words(record?.payload.to_vec()))),
+            None => Ok(Step::Further),
+        },
+        ConnectionState::PeerClosed => Ok(Step::Heard(Heard::End)),
+        ConnectionState::EncodeTlsData(data) => encode(data, out),
+        ConnectionState::TransmitTlsData(data) => {
+            data.done();
+            Ok(Step::Further)
+        }
+        ConnectionState::WriteTraffic(traffic) => utter(traffic, say, out),
+        ConnectionState::BlockedHandshake | ConnectionState::Closed => {
+            Ok(Step::Heard(Heard::Nothing))
+        }
+        // Early data, which no configuration of ours takes.
+        _ => Err(Error::General("a state of TLS that there cannot be".into())),
+    }
+}
+
+fn encode<D>(mut data: EncodeTlsData<'_, D>, out: &mut Vec<u8>) -> Result<Step, Error> {
+    let wanted = match data.encode(&mut []) {
+        Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) => {
+            required_size
+        }
+        Ok(_) | Err(EncodeError::AlreadyEncoded) => return Ok(Step::Further),
+    };
+    append(out, wanted, |place| data.encode(place))
+        .map(|()| Step::Further)
+        .map_err(|why| Error::General(why.to_string()))
+}
+
+fn utter<D>(
+    mut traffic: WriteTraffic<'_, D>,
+    say: Say<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Step, Error> {
+    let mut write = |room: usize| match say {
+        Say::Nothing => Ok(()),
+        Say::Words(words) => append(out, room, |place| traffic.encrypt(words, place)),
+        Say::End => append(out, room, |place| traffic.queue_close_notify(place)),
+    };
+    let words = if let Say::Words(words) = say { words.len() } else { 0 };
+    let wrote = match write(words + OVERHEAD) {
+        Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) => {
+            write(required_size)
+        }
+        wrote => wrote,
+    };
+    wrote.map_err(|why| Error::General(why.to_string()))?;
+    Ok(if matches!(say, Say::Nothing) { Step::Heard(Heard::Nothing) } else { Step::Said })
+}
+
+/// Lets something be written behind what is to be sent already.
+fn append<E>(
+    out: &mut Vec<u8>,
+    room: usize,
+    write: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+) -> Result<(), E> {
+    let before = out.len();
+    out.resize(before + room, 0);
+    let wrote = write(out.get_mut(before..).unwrap_or_default());
+    out.truncate(before + wrote.as_ref().map_or(0, |length| *length));
+    wrote.map(|_| ())
+}
+
+fn invalid(why: Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+#[cfg(test)]
+mod tests;
