@@ -458,6 +458,15 @@ impl Road {
         self.cause = Some(cause);
         self.show(now);
     }
+
+    /// Does not wait long if that was the first failure.
+    pub(super) fn look_again_soon(&mut self, now: Time) {
+        if let Step::Shut { at, .. } = &mut self.step
+            && self.failures == 1
+        {
+            *at = now + REOPEN_FIRST;
+        }
+    }
 }
 
 /// Whether it is the hold that does it.

@@ -130,6 +130,8 @@ impl Link {
         };
         let held = self.serving.as_ref().is_some_and(Conn::is_held);
         let silent = sighting == Sighting::Silent;
+        // It may have held the port still when the gateway looked for it, and be gone by now.
+        let vanished = sighting == Sighting::Refused && matches!(holder, Holder::Unknown(_));
         if let Some(road) = self.roads.get_mut(&service).filter(|_| !silent) {
             road.suspected = None;
         }
@@ -165,6 +167,9 @@ impl Link {
             (_, None) => Cause::ForwardRefused,
         };
         self.trouble(service, cause, now, out);
+        if let Some(road) = self.roads.get_mut(&service).filter(|_| vanished) {
+            road.look_again_soon(now);
+        }
     }
 
     /// Nobody was heard behind a session that is not known as ours. One silence may be a slow line's

@@ -161,6 +161,25 @@ fn who_cannot_be_told_is_never_touched() {
 }
 
 #[test]
+fn whoever_vanished_while_it_was_looked_for_is_not_waited_for() {
+    let holder = Holder::Unknown("no-session-found".into());
+    let mut home = home_whose_port_is(Port::Other(holder, Sighting::Refused));
+    home.until(secs(2), |home| home.trouble(0).is_some());
+    assert!(matches!(home.trouble(0), Some(Cause::PortBusy { .. })));
+    home.ports[0] = Port::Free;
+    home.until(secs(2), World::is_all_up);
+}
+
+#[test]
+fn whoever_is_refused_for_long_is_asked_seldom() {
+    let holder = Holder::Unknown("hidepid".into());
+    let mut home = home_whose_port_is(Port::Other(holder, Sighting::Refused));
+    home.run(secs(3600));
+    let asked = home.count(is_look);
+    assert!((55..=65).contains(&asked), "{asked} in an hour");
+}
+
+#[test]
 fn a_free_port_that_is_refused_twice_is_forbidden() {
     let mut home = World::new(1);
     home.forbidden = true;
