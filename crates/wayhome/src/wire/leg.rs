@@ -6,12 +6,15 @@
 //! it away. And once we have said our last words, nothing of TLS is written any more, not even an
 //! alert: it would stand in the middle of somebody's stream.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use prost::Message;
 use rustls::{ClientConfig, CommonState, ServerConfig};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use wayhome_core::key::Key;
 
@@ -87,9 +90,8 @@ impl Leg {
                 }
                 return Ok(message);
             }
-            match self.line.hear().await? {
-                Some(words) => self.begun.extend(words),
-                None => return Err(io::ErrorKind::UnexpectedEof.into()),
+            if !self.line.hear(&mut self.begun).await? {
+                return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
     }
@@ -99,7 +101,7 @@ impl Leg {
     /// # Errors
     /// If the connection has broken.
     pub async fn write(&mut self, message: &impl Message) -> io::Result<()> {
-        self.line.session.say(&frame::encode(message))?;
+        self.line.session.say(&frame::encode(message), &mut self.begun)?;
         self.line.flush().await
     }
 
@@ -116,8 +118,8 @@ impl Leg {
     /// All that TLS has to write for these last bytes and its end. From here on it writes no more.
     fn parting(&mut self, last: &[u8]) -> io::Result<Vec<u8>> {
         let line = &mut self.line;
-        line.session.say(last)?;
-        line.session.end()?;
+        line.session.say(last, &mut self.begun)?;
+        line.session.end(&mut self.begun)?;
         line.is_mute = true;
         Ok(std::mem::take(&mut line.session.outgoing))
     }
@@ -127,7 +129,7 @@ impl Leg {
     /// # Errors
     /// `InvalidData` if it says more before, `UnexpectedEof` if it hangs up instead.
     pub async fn ended(&mut self) -> io::Result<()> {
-        if !self.begun.is_empty() || self.line.hear().await?.is_some() {
+        if !self.begun.is_empty() || self.line.hear(&mut self.begun).await? {
             return Err(breach("more than one frame where there is only one"));
         }
         Ok(())
@@ -171,9 +173,9 @@ impl Line {
 
     async fn shake_hands(&mut self) -> io::Result<()> {
         loop {
-            match self.process()? {
+            match self.process(&mut Vec::new())? {
                 Heard::Nothing => {}
-                Heard::Words(_) => return Err(breach("words before the handshake has ended")),
+                Heard::Words => return Err(breach("words before the handshake has ended")),
                 Heard::End => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
             self.flush().await?;
@@ -184,12 +186,12 @@ impl Line {
         }
     }
 
-    /// What the peer says next, or `None` once it has sent its close_notify. May be given up and
-    /// called again.
-    async fn hear(&mut self) -> io::Result<Option<Vec<u8>>> {
+    /// Waits for what the peer says next, and puts it behind what is in `words`; `false` once the peer
+    /// has sent its close_notify. May be given up and called again.
+    async fn hear(&mut self, words: &mut Vec<u8>) -> io::Result<bool> {
         while !self.has_ended {
-            match self.process()? {
-                Heard::Words(words) => return Ok(Some(words)),
+            match self.process(words)? {
+                Heard::Words => return Ok(true),
                 Heard::End => self.has_ended = true,
                 Heard::Nothing => {
                     self.flush().await?;
@@ -197,13 +199,13 @@ impl Line {
                 }
             }
         }
-        Ok(None)
+        Ok(false)
     }
 
     /// What becomes of the bytes that are here. A peer that breaks TLS is told so, unless it would
     /// have to wait for that or we are mute.
-    fn process(&mut self) -> io::Result<Heard> {
-        let heard = self.session.hear();
+    fn process(&mut self, words: &mut Vec<u8>) -> io::Result<Heard> {
+        let heard = self.session.hear(words);
         if self.is_mute {
             self.session.outgoing = Vec::new();
         }
@@ -215,37 +217,45 @@ impl Line {
 
     /// Takes some bytes from the socket, up to the end of a record.
     async fn receive(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_receive(cx)).await
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            self.tcp.readable().await?;
-            // Not a part of what waits: it is on the stack only while there is something to read.
+            ready!(self.tcp.poll_read_ready(cx))?;
+            // Only there while there is something to read.
             let mut piece = [0; 4096];
             let most = self.position.may_read().min(piece.len());
             let room = piece.get_mut(..most).unwrap_or_default();
             match self.tcp.try_read(room) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                 Ok(length) => {
                     let received = room.get(..length).unwrap_or_default();
                     self.position.take_in(received);
                     self.session.receive(received);
-                    return Ok(());
+                    return Poll::Ready(Ok(()));
                 }
                 Err(why) if why.kind() == io::ErrorKind::WouldBlock => {}
-                Err(why) => return Err(why),
+                Err(why) => return Poll::Ready(Err(why)),
             }
         }
     }
 
     /// Sends what there is to send. May be given up and called again.
     async fn flush(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outgoing = &mut self.session.outgoing;
         while !outgoing.is_empty() {
-            match self.tcp.write(outgoing).await? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
+            match ready!(Pin::new(&mut self.tcp).poll_write(cx, outgoing))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 sent => drop(outgoing.drain(..sent)),
             }
         }
         *outgoing = Vec::new();
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Session {
     incoming: Vec<u8>,
     /// What is to be sent, in this order. Whoever sends it takes it out.
     pub outgoing: Vec<u8>,
+    /// The peer's end came while something was to be said, and was not yet told.
+    end: bool,
 }
 
 enum Side {
@@ -38,10 +40,10 @@ enum Side {
 }
 
 /// What became of the bytes that were received.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// The peer says this.
-    Words(Vec<u8>),
+    /// The peer has said something.
+    Words,
     /// The peer has sent its close_notify. It is said once.
     End,
     /// Nothing more, until more is received.
@@ -85,7 +87,7 @@ impl Session {
     }
 
     fn new(side: Side) -> Self {
-        Self { side, incoming: Vec::new(), outgoing: Vec::new() }
+        Self { side, incoming: Vec::new(), outgoing: Vec::new(), end: false }
     }
 
     /// What TLS knows of the connection.
@@ -101,15 +103,18 @@ impl Session {
         self.incoming.extend(bytes);
     }
 
-    /// What the peer says. To be called until there is [`Heard::Nothing`], and again after each
-    /// [`Session::receive`].
+    /// What the peer says; its words are put behind what is in `words`. To be called until there is
+    /// [`Heard::Nothing`], and again after each [`Session::receive`].
     ///
     /// # Errors
     /// `InvalidData` if the peer breaks TLS, or is not whom it should be. The alert that tells it so
     /// is in the outgoing bytes.
-    pub fn hear(&mut self) -> io::Result<Heard> {
+    pub fn hear(&mut self, words: &mut Vec<u8>) -> io::Result<Heard> {
+        if std::mem::take(&mut self.end) {
+            return Ok(Heard::End);
+        }
         loop {
-            match self.step(Say::Nothing) {
+            match self.step(Say::Nothing, words) {
                 Ok(Step::Further) => {}
                 Ok(Step::Heard(Heard::Nothing) | Step::Said) => break,
                 Ok(Step::Heard(heard)) => return Ok(heard),
@@ -125,28 +130,30 @@ impl Session {
         Ok(Heard::Nothing)
     }
 
-    /// Says something, after the handshake and once nothing more is heard.
+    /// Says something, after the handshake. What the peer has said meanwhile is put behind what is in
+    /// `heard`.
     ///
     /// # Errors
-    /// If TLS is in no state for it.
-    pub fn say(&mut self, words: &[u8]) -> io::Result<()> {
-        self.utter(Say::Words(words))
+    /// If TLS is in no state for it, or as with [`Session::hear`].
+    pub fn say(&mut self, words: &[u8], heard: &mut Vec<u8>) -> io::Result<()> {
+        self.utter(Say::Words(words), heard)
     }
 
     /// Sends our close_notify: the last that is said.
     ///
     /// # Errors
-    /// If TLS is in no state for it.
-    pub fn end(&mut self) -> io::Result<()> {
-        self.utter(Say::End)
+    /// If TLS is in no state for it, or as with [`Session::hear`].
+    pub fn end(&mut self, heard: &mut Vec<u8>) -> io::Result<()> {
+        self.utter(Say::End, heard)
     }
 
-    fn utter(&mut self, say: Say<'_>) -> io::Result<()> {
+    fn utter(&mut self, say: Say<'_>, heard: &mut Vec<u8>) -> io::Result<()> {
         loop {
-            match self.step(say).map_err(invalid)? {
-                Step::Further => {}
+            match self.step(say, heard).map_err(invalid)? {
+                Step::Further | Step::Heard(Heard::Words) => {}
+                Step::Heard(Heard::End) => self.end = true,
                 Step::Said => return Ok(()),
-                Step::Heard(_) => return Err(io::ErrorKind::InvalidInput.into()),
+                Step::Heard(Heard::Nothing) => return Err(io::ErrorKind::InvalidInput.into()),
             }
         }
     }
@@ -154,19 +161,19 @@ impl Session {
     /// Collects the alert after an error. It is one piece, and rustls hands it out before it looks at
     /// what was received; a second step would have it stumble over the same error once more.
     fn give_up(&mut self) {
-        let _ = self.step(Say::Nothing);
+        let _ = self.step(Say::Nothing, &mut Vec::new());
     }
 
-    fn step(&mut self, say: Say<'_>) -> Result<Step, Error> {
+    fn step(&mut self, say: Say<'_>, words: &mut Vec<u8>) -> Result<Step, Error> {
         let (incoming, outgoing) = (&mut self.incoming, &mut self.outgoing);
         let (done, step) = match &mut self.side {
             Side::Client(session) => {
                 let UnbufferedStatus { discard, state, .. } = session.process_tls_records(incoming);
-                (discard, state.and_then(|state| act(state, say, outgoing)))
+                (discard, state.and_then(|state| act(state, say, outgoing, words)))
             }
             Side::Server(session) => {
                 let UnbufferedStatus { discard, state, .. } = session.process_tls_records(incoming);
-                (discard, state.and_then(|state| act(state, say, outgoing)))
+                (discard, state.and_then(|state| act(state, say, outgoing, words)))
             }
         };
         self.incoming.drain(..done.min(self.incoming.len()));
@@ -182,10 +189,14 @@ fn act<D>(
     state: ConnectionState<'_, '_, D>,
     say: Say<'_>,
     out: &mut Vec<u8>,
+    words: &mut Vec<u8>,
 ) -> Result<Step, Error> {
     match state {
         ConnectionState::ReadTraffic(mut traffic) => match traffic.next_record() {
-            Some(record) => Ok(Step::Heard(Heard::Words(record?.payload.to_vec()))),
+            Some(record) => {
+                words.extend(record?.payload);
+                Ok(Step::Heard(Heard::Words))
+            }
             None => Ok(Step::Further),
         },
         ConnectionState::PeerClosed => Ok(Step::Heard(Heard::End)),
