@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use crate::Result;
 use crate::say::say;
 
-/// A program that is needed, and the package that brings it.
+/// A program (or a file, by its whole path) that is needed, and the package that brings it.
 pub type Need = (&'static str, &'static str);
 
 /// What `try` needs.
@@ -38,6 +38,7 @@ pub const TEST: &[Need] = &[
     ("kill", "procps"),
     ("pgrep", "procps"),
     ("rsync", "rsync"),
+    ("curl", "curl"),
     ("script", "bsdutils"),
     ("man", "man-db"),
     ("debootstrap", "debootstrap"),
@@ -45,6 +46,7 @@ pub const TEST: &[Need] = &[
     // These play the servers that are no sshd.
     ("openssl", "openssl"),
     ("python3", "python3"),
+    ("/usr/lib/python3/dist-packages/websockets/__init__.py", "python3-websockets"),
     ("systemd-analyze", "systemd"),
 ];
 

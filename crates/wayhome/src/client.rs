@@ -7,6 +7,7 @@
 mod attempt;
 mod dial;
 mod goal;
+mod laptop;
 mod pass;
 mod race;
 pub mod refusal;
@@ -22,7 +23,8 @@ use wayhome_core::key::Key;
 use wayhome_core::refusal::Speaker;
 
 pub use goal::Goal;
-pub use pass::pass;
+pub use laptop::{Laptop, Way};
+pub use pass::{Grant, pass};
 pub use trouble::{Failed, Trouble};
 
 use crate::wire::identity::Identity;
@@ -73,8 +75,8 @@ pub struct Stream {
 /// # Errors
 /// If it cannot be had through any of the gateways: the most telling reason.
 pub async fn open(identity: &Identity, wanted: &Wanted) -> Result<Stream, Failed> {
-    let attempts = wanted.gateways.iter().map(|gateway| {
-        let (identity, gateway) = (identity.clone(), gateway.clone());
+    let attempts = wanted.gateways.iter().cloned().map(|gateway| {
+        let identity = identity.clone();
         let (home, home_key) = (wanted.goal.home.clone(), wanted.home_key);
         async move {
             let tried = attempt::attempt(&identity, &gateway, &home, home_key);
@@ -89,7 +91,8 @@ pub async fn open(identity: &Identity, wanted: &Wanted) -> Result<Stream, Failed
             }
         }
     });
-    let mut stream = race::first(attempts, STAGGER).await.map_err(Failed::most_telling)?;
+    let mut stream =
+        race::first(attempts.collect::<Vec<_>>(), STAGGER).await.map_err(Failed::most_telling)?;
     let request = Request { service: wanted.goal.service.to_string() };
     match stream.tls.write_all(&frame::encode(&request)).await {
         Ok(()) => Ok(stream),

@@ -3,11 +3,13 @@
 pub mod agent;
 pub mod completions;
 pub mod connect;
+pub mod forward;
 pub mod gate;
 pub mod gateway;
 pub mod import;
 pub mod keys;
 pub mod man;
+pub mod open;
 pub mod reload;
 pub mod service;
 mod signals;

@@ -7,6 +7,7 @@ pub mod client;
 pub mod command;
 pub mod config;
 pub mod error;
+pub mod forward;
 pub mod gateway;
 pub mod grants;
 pub mod import;

@@ -95,13 +95,17 @@ pub fn failure_on_one_line(failure: &Failure) {
     if logging::takes(failure) {
         return;
     }
+    let _ = writeln!(anstream::stderr(), "wayhome: {}", on_one_line(failure));
+}
+
+/// A failure as one line of text.
+pub fn on_one_line(failure: &Failure) -> String {
     let causes = failure.causes().iter().map(|cause| format!(": {cause}"));
     let hint = failure.hint_text().map(|hint| format!("; {hint}"));
     let text: String =
         std::iter::once(failure.message().to_owned()).chain(causes).chain(hint).collect();
     // What came over the network is harmless already; a file's name may be not.
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let _ = writeln!(anstream::stderr(), "wayhome: {text}");
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Says what did not go as it should, where the command goes on.

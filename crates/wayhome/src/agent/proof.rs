@@ -277,7 +277,7 @@ const HTTP_HELLO: &[u8] = b"HEAD / HTTP/1.0\r\nConnection: close\r\n\r\n";
 
 /// A ClientHello of TLS 1.2 without extensions (RFC 5246, its section on ClientHello), its random all zero. Every TLS
 /// server answers it, if only with an alert that it wants a newer version; we read no further.
-const TLS_HELLO: &[u8] = &[
+pub const TLS_HELLO: &[u8] = &[
     0x16, 0x03, 0x01, 0x00, 0x2f, // a handshake record of 47 bytes
     0x01, 0x00, 0x00, 0x2b, // a ClientHello of 43 bytes
     0x03, 0x03, // TLS 1.2

@@ -10,6 +10,15 @@ use crate::wire::inner;
 /// What is read at once: as much as a pipe holds, and four records of TLS.
 const CHUNK: usize = 64 * 1024;
 
+/// Whether the home has granted the service already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// It has said so, and it was read.
+    Given,
+    /// Its answer comes before all else.
+    Awaited,
+}
+
 /// Passes everything on until both directions have ended. Nothing comes out before the home has
 /// granted the service; what goes in is sent meanwhile.
 ///
@@ -17,12 +26,13 @@ const CHUNK: usize = 64 * 1024;
 /// The first thing that goes wrong; but if the home has still said why, that.
 pub async fn pass(
     tls: inner::Client,
+    grant: Grant,
     input: impl AsyncRead + Unpin,
     output: impl AsyncWrite + Unpin,
 ) -> Result<(), Trouble> {
     let (from_home, to_home) = split(tls);
     let mut there = pin!(there(input, to_home));
-    let mut back = pin!(back(from_home, output));
+    let mut back = pin!(back(from_home, grant, output));
     tokio::select! {
         ended = &mut back => {
             ended?;
@@ -56,9 +66,12 @@ async fn there(
 /// From the home to us. An end without a close_notify is an error of TLS, and none of the output.
 async fn back(
     mut from_home: ReadHalf<inner::Client>,
+    grant: Grant,
     mut output: impl AsyncWrite + Unpin,
 ) -> Result<(), Trouble> {
-    granted(&mut from_home).await?;
+    if grant == Grant::Awaited {
+        granted(&mut from_home).await?;
+    }
     let mut chunk = vec![0; CHUNK];
     loop {
         let read = from_home.read(&mut chunk).await.map_err(Trouble::Lost)?;

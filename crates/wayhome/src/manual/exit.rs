@@ -51,6 +51,22 @@ const COMMANDS: &[(&str, Meaning)] = &[
             "not tried: what is asked for, a pin or a key is missing or wrong",
         ],
     ),
+    (
+        "forward",
+        [
+            "ended because it was told to",
+            "it cannot listen there",
+            "not tried: what is asked for, a pin or a key is missing or wrong",
+        ],
+    ),
+    (
+        "open",
+        [
+            "ended because it was told to",
+            "the service cannot be had, or it cannot listen there",
+            "not tried: what is asked for, a pin or a key is missing or wrong",
+        ],
+    ),
     ("status", ["all is up", "something is not up", "it cannot be told"]),
 ];
 

@@ -33,13 +33,13 @@ pub const FILES: &[Entry] = &[
         "/var/lib/wayhome/, ~/.local/state/wayhome/",
         "What outlives the agent, for root and for anybody else: the gateways' pinned host keys in \
          known_hosts, and the sessions that were ours. Only its owner can open it.",
-        &["agent", "ssh-config", "connect", "keys"],
+        &["agent", "ssh-config", "connect", "forward", "open", "keys"],
     ),
     entry(
         "identity, known_gateways, known_homes",
         "In that folder: this machine's own key on the native road, and the keys that are pinned \
          there, in the format of OpenSSH's known_hosts.",
-        &["connect", "keys"],
+        &["connect", "forward", "open", "keys"],
     ),
     entry(
         "/run/wayhome/, $XDG_RUNTIME_DIR/wayhome/",
@@ -59,17 +59,22 @@ pub const ENVIRONMENT: &[Entry] = &[
     entry(
         "STATE_DIRECTORY, RUNTIME_DIRECTORY",
         "The folders for state and for sockets, as systemd sets them; they come before all others.",
-        &["agent", "status", "reload", "ssh-config", "connect", "keys"],
+        &["agent", "status", "reload", "ssh-config", "connect", "forward", "open", "keys"],
     ),
     entry(
         "XDG_STATE_HOME, XDG_RUNTIME_DIR, HOME",
         "The same for who is not root.",
-        &["agent", "status", "reload", "ssh-config", "connect", "keys"],
+        &["agent", "status", "reload", "ssh-config", "connect", "forward", "open", "keys"],
     ),
     entry(
         "SSH_AUTH_SOCK",
         "The ssh-agent that ssh may ask for keys. Wayhome itself does not speak to it.",
         &["agent run"],
+    ),
+    entry(
+        "BROWSER, DISPLAY, WAYLAND_DISPLAY",
+        "The program that opens an address; without it the desktop's own, where there is one.",
+        &["open"],
     ),
     entry(
         "JOURNAL_STREAM",

@@ -1,6 +1,7 @@
 //! The native road: a real gateway, and homes and clients that say what a test has them say.
 
 mod breaches;
+mod forward;
 mod grants;
 mod home;
 mod hostile;

@@ -68,10 +68,16 @@ impl Home {
         self.rules.keep_up().await;
     }
 
-    /// The service of this name.
+    /// The service of this name; or with this port, if it is asked for as `port-8080`: who comes by
+    /// way of a SOCKS proxy knows no more.
     pub fn service(&self, name: &Name) -> Option<Service> {
         let services = Arc::clone(&*self.services.lock().ok()?);
-        services.iter().find(|service| service.name == *name).cloned()
+        let named = services.iter().find(|service| service.name == *name);
+        let at_port = |service: &&Service| {
+            let ports = [service.port, Some(service.target.port())];
+            ports.into_iter().flatten().any(|port| port > 0 && Name::for_port(port) == *name)
+        };
+        named.or_else(|| services.iter().find(at_port)).cloned()
     }
 
     /// Whether somebody who comes now may use a service. The home itself always may.

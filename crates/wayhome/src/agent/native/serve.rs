@@ -114,8 +114,10 @@ async fn admit(
     let Ok(name) = request.service.parse::<Name>() else {
         return Err(refused::because(Reason::Malformed, "this is no name of a service"));
     };
-    home.admit(own, key, &name)?;
     let service = home.service(&name);
+    // Grants speak of its name, however it was asked for.
+    let name = service.as_ref().map_or(name, |service| service.name.clone());
+    home.admit(own, key, &name)?;
     let service = service.ok_or_else(|| refused::because(Reason::NoSuchService, ""))?;
     let joined = target::dial(&service.target).await;
     let joined = joined.map_err(|(reason, why)| {
