@@ -39,6 +39,8 @@ pub struct Grant {
     /// At a gateway: the services that a home with this key may offer. At home: those that the key
     /// may use. `None` is all.
     pub services: Option<Vec<Name>>,
+    /// At a gateway: the ports of its loopback that a home with this key may have there.
+    pub ports: Vec<u16>,
     /// From when on it is no more: seconds since 1970.
     pub expires: Option<u64>,
     /// At a gateway: the networks that it may come from. Empty is everywhere.
@@ -148,6 +150,21 @@ impl Grants {
     ) -> Result<&Grant, Reason> {
         self.judge(key, Some(from), now, |grant| {
             allowed(grant.homes.contains(home) && grant.has_service(service))
+        })
+    }
+
+    /// At a gateway: whether this home may have a port of its loopback, where every user and program
+    /// there reaches the service behind it. No grant has one that is not written into it.
+    pub fn may_have_port(
+        &self,
+        key: &Key,
+        home: &Name,
+        port: u16,
+        from: IpAddr,
+        now: u64,
+    ) -> Result<&Grant, Reason> {
+        self.judge(key, Some(from), now, |grant| {
+            allowed(grant.homes.contains(home) && grant.ports.contains(&port))
         })
     }
 

@@ -54,11 +54,13 @@ pub enum Reason {
     GoingAway,
     /// What was sent is not as docs/protocol.md has it.
     Malformed,
+    /// The port at the gateway is somebody else's.
+    PortTaken,
 }
 
 impl Reason {
     /// All of them, each at the place of its number in `proto/wayhome.proto`.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Unspecified,
         Self::UnknownKey,
         Self::Expired,
@@ -76,6 +78,7 @@ impl Reason {
         Self::Full,
         Self::GoingAway,
         Self::Malformed,
+        Self::PortTaken,
     ];
 
     /// Its number in `proto/wayhome.proto`.
@@ -100,7 +103,8 @@ impl Reason {
             | Self::Offline
             | Self::HomeSilent
             | Self::Duplicate
-            | Self::Replaced => speaker == Speaker::Gateway,
+            | Self::Replaced
+            | Self::PortTaken => speaker == Speaker::Gateway,
             Self::NoSuchService | Self::TargetRefused | Self::TargetSilent => {
                 speaker == Speaker::Home
             }
@@ -136,6 +140,7 @@ impl fmt::Display for Reason {
             Self::Full => "there are as many as there may be",
             Self::GoingAway => "the gateway ends, or starts anew",
             Self::Malformed => "what was sent is not as the protocol has it",
+            Self::PortTaken => "the port at the gateway is somebody else's",
         })
     }
 }
@@ -210,6 +215,7 @@ impl Refusal {
             Reason::Full => format!("{who} has no room for another stream"),
             Reason::GoingAway => format!("{who} ends, or starts anew"),
             Reason::Malformed => format!("{who} did not understand what was sent to it"),
+            Reason::PortTaken => format!("the port of `{service}` at {who} is somebody else's"),
         };
         if !self.detail.as_str().is_empty() {
             line += &format!(" ({})", self.detail);
@@ -261,6 +267,8 @@ impl Refusal {
                 "nothing to do: try again in a moment",
             (Reason::Malformed, _) =>
                 "bring both sides to versions of wayhome that are closer to each other",
+            (Reason::PortTaken, _) =>
+                "end what listens there at the gateway, or give the service another `port`",
         };
         remedy
     }

@@ -128,7 +128,15 @@ impl Service {
         }
     }
 
-    /// The service as it is offered over a native link, where it has no port.
+    /// The service as it is offered over a native link, where no port is for everybody.
+    pub fn on_native_links(&self) -> Self {
+        match self.bind {
+            Bind::Loopback => self.clone(),
+            Bind::Public(_) => self.without_port(),
+        }
+    }
+
+    /// The service where it has no port.
     pub fn without_port(&self) -> Self {
         Self { bind: Bind::Loopback, port: None, ..self.clone() }
     }

@@ -70,11 +70,24 @@ impl Gateway {
         }
     }
 
-    /// The services that are offered there, as they are offered there.
-    pub fn offers(&self, services: &[Service]) -> Vec<Service> {
+    /// The machine.
+    fn host(&self) -> &str {
+        match self {
+            Self::Ssh(gateway) => &gateway.address.host,
+            Self::Native(gateway) => &gateway.address.host,
+        }
+    }
+
+    /// The services that are offered there, as they are offered there; `all` are all gateways. Where
+    /// one machine is reached both ways, its ports are had over the ssh link alone: there are no two
+    /// of them.
+    pub fn offers(&self, services: &[Service], all: &[Self]) -> Vec<Service> {
+        let is_twice =
+            || all.iter().any(|other| matches!(other, Self::Ssh(_)) && other.host() == self.host());
         match self {
             Self::Ssh(_) => services.iter().filter(|s| s.port.is_some()).cloned().collect(),
-            Self::Native(_) => services.iter().map(Service::without_port).collect(),
+            Self::Native(_) if is_twice() => services.iter().map(Service::without_port).collect(),
+            Self::Native(_) => services.iter().map(Service::on_native_links).collect(),
         }
     }
 }

@@ -8,9 +8,13 @@
 mod book;
 pub mod config;
 mod door;
+mod holder;
+mod local;
 mod mailbox;
+mod ports;
 mod refusals;
 mod registered;
+mod seek;
 mod status;
 mod stream;
 mod waiting;

@@ -5,11 +5,16 @@
 //! both: nobody shall take a cut for an end.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::net::{Shutdown, shutdown, sockopt};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 use tokio::net::TcpStream;
+
+use crate::wire::leg::Carried;
 
 /// What is read at once. A stream on which nothing moves has no buffer at all, and one whose reader
 /// stalls has this much, beside what the kernel holds.
@@ -45,6 +50,61 @@ pub async fn join(first: TcpStream, second: TcpStream, counts: &Counts) -> io::R
         sockopt::set_socket_linger(socket, None)?;
     }
     Ok(())
+}
+
+/// The same where one side is carried by a leg's own TLS. The first is towards the second.
+///
+/// # Errors
+/// What the first of them failed with; an end without a close_notify is an error.
+pub async fn carry(tcp: TcpStream, mut leg: Carried, counts: &Counts) -> io::Result<()> {
+    prepare(&tcp)?;
+    prepare(leg.tcp())?;
+    let mut counted = Counted { tcp, counts };
+    copy_bidirectional_with_sizes(&mut counted, &mut leg, CHUNK, CHUNK).await?;
+    for socket in [&counted.tcp, leg.tcp()] {
+        sockopt::set_socket_linger(socket, None)?;
+    }
+    Ok(())
+}
+
+/// A socket whose bytes are counted.
+struct Counted<'a> {
+    tcp: TcpStream,
+    counts: &'a Counts,
+}
+
+impl AsyncRead for Counted<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.tcp).poll_read(cx, buffer))?;
+        let read = buffer.filled().len() - before;
+        self.counts.there.fetch_add(read as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Counted<'_> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.tcp).poll_write(cx, bytes))?;
+        self.counts.back.fetch_add(written as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
 }
 
 /// Makes a socket ready to be one end of a stream: nothing waits to be sent in larger pieces, a peer

@@ -26,6 +26,10 @@ pub enum GrantError {
     ReachAtHome,
     /// At home: `from`.
     FromAtHome,
+    /// At a gateway: `ports` for a key that can be no home.
+    PortsOfAClient,
+    /// At home: `ports`.
+    PortsAtHome,
     /// `services` is there, and has none.
     NoServices,
 }
@@ -53,6 +57,13 @@ impl fmt::Display for GrantError {
                 "`from` belongs into the gateway's grants: a home does not see where a client \
                  comes from; take it out"
             }
+            Self::PortsOfAClient => {
+                "`ports` stands without `homes`: only a home has ports at the gateway; take it out"
+            }
+            Self::PortsAtHome => {
+                "`ports` belongs into the gateway's grants; take it out: which service has a port \
+                 there stands in agent.toml"
+            }
             Self::NoServices => {
                 "`services` is empty, so it allows none; take it out to allow all, or set \
                  `revoked = true`"
@@ -75,11 +86,15 @@ impl Grant {
             Seat::Gateway if self.services.is_some() && self.homes.is_empty() => {
                 Err(GrantError::ServicesOfAClient)
             }
+            Seat::Gateway if !self.ports.is_empty() && self.homes.is_empty() => {
+                Err(GrantError::PortsOfAClient)
+            }
             Seat::Gateway if self.homes.is_empty() && !has_reach && !self.revoked => {
                 Err(GrantError::NothingAtTheGateway)
             }
             Seat::Home if !self.homes.is_empty() => Err(GrantError::HomesAtHome),
             Seat::Home if has_reach => Err(GrantError::ReachAtHome),
+            Seat::Home if !self.ports.is_empty() => Err(GrantError::PortsAtHome),
             Seat::Home if !self.from.is_empty() => Err(GrantError::FromAtHome),
             Seat::Gateway | Seat::Home => Ok(()),
         }

@@ -35,6 +35,7 @@ fn grant(number: u8) -> Grant {
         homes: vec![],
         reach: Reach::NONE,
         services: None,
+        ports: vec![],
         expires: None,
         from: vec![],
         revoked: false,
@@ -229,6 +230,7 @@ fn a_grant_that_makes_no_sense_where_it_stands_is_refused() {
     for (grant, error) in [
         (Grant { services: some.clone(), ..laptop() }, GrantError::ServicesOfAClient),
         (grant(1), GrantError::NothingAtTheGateway),
+        (Grant { ports: vec![2222], ..laptop() }, GrantError::PortsOfAClient),
         (Grant { services: Some(vec![]), ..home() }, GrantError::NoServices),
     ] {
         assert_eq!(wrong(grant, Seat::Gateway), error);
@@ -236,13 +238,19 @@ fn a_grant_that_makes_no_sense_where_it_stands_is_refused() {
     for (grant, error) in [
         (home(), GrantError::HomesAtHome),
         (laptop(), GrantError::ReachAtHome),
+        (Grant { ports: vec![2222], ..grant(2) }, GrantError::PortsAtHome),
         (Grant { reach: Reach::Every, ..grant(2) }, GrantError::ReachAtHome),
         (Grant { from, ..grant(2) }, GrantError::FromAtHome),
         (Grant { services: Some(vec![]), ..grant(2) }, GrantError::NoServices),
     ] {
         assert_eq!(wrong(grant, Seat::Home), error);
     }
-    for grant in [home(), laptop(), Grant { services: some.clone(), ..home() }] {
+    for grant in [
+        home(),
+        laptop(),
+        Grant { ports: vec![2222], ..home() },
+        Grant { services: some.clone(), ..home() },
+    ] {
         assert_eq!(grant.check(Seat::Gateway), Ok(()));
     }
     assert_eq!(Grant { revoked: true, ..grant(1) }.check(Seat::Gateway), Ok(()));
@@ -337,4 +345,19 @@ proptest! {
         }
         prop_assert_eq!(judge(now), judge(u64::MAX));
     }
+}
+
+#[test]
+fn a_port_is_had_only_where_it_is_written() {
+    let name: Name = "home-a".parse().unwrap();
+    let other: Name = "home-b".parse().unwrap();
+    let without: Grants = [home()].into_iter().collect();
+    assert_eq!(without.may_have_port(&key(1), &name, 2222, here(), NOW), Err(Reason::NotAllowed));
+    let with: Grants = [Grant { ports: vec![2222, 8080], ..home() }].into_iter().collect();
+    for port in [2222, 8080] {
+        assert!(with.may_have_port(&key(1), &name, port, here(), NOW).is_ok(), "{port}");
+    }
+    assert_eq!(with.may_have_port(&key(1), &name, 22, here(), NOW), Err(Reason::NotAllowed));
+    assert_eq!(with.may_have_port(&key(1), &other, 2222, here(), NOW), Err(Reason::NotAllowed));
+    assert_eq!(with.may_have_port(&key(2), &name, 2222, here(), NOW), Err(Reason::UnknownKey));
 }

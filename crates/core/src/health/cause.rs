@@ -213,6 +213,8 @@ pub enum Cause {
     HomeNotGranted,
     /// This home's key has a grant, and it does not have the service.
     ServiceNotGranted,
+    /// This home's key has a grant, and it does not have the service's port.
+    PortNotGranted,
     /// Another agent with this home's identity is connected at the gateway, and alive.
     AnotherAgent,
     /// Another agent wanted this home's place at the gateway, while this one has it.
@@ -396,6 +398,9 @@ impl fmt::Display for Cause {
             }
             Self::ServiceNotGranted => {
                 f.write_str("the grant of this home's key at the gateway does not have this service")
+            }
+            Self::PortNotGranted => {
+                f.write_str("the grant of this home's key at the gateway does not have this port")
             }
             Self::AnotherAgent => f.write_str(
                 "another agent with this home's identity is connected at the gateway, and alive",

@@ -152,6 +152,8 @@ impl Cause {
                 "add this home's name to `homes` of its grant at the gateway, or correct `name` here"),
             Self::ServiceNotGranted => row("service-not-granted", Gateway, Halt,
                 "add the service to `services` of this home's grant at the gateway"),
+            Self::PortNotGranted => row("port-not-granted", Gateway, Halt,
+                "add the port to `ports` of this home's grant at the gateway, or take `port` out here if nobody there needs it"),
             Self::AnotherAgent => row("another-agent", Home, Halt,
                 "stop one of the two agents, or give each an identity and a name of its own; if you run only one, the key was copied: revoke it at the gateway"),
             Self::IdentityElsewhere { .. } => row("identity-elsewhere", Home, Halt,

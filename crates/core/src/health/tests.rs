@@ -72,6 +72,7 @@ pub(crate) fn every() -> Vec<Cause> {
         Cause::HomeKeyElsewhere,
         Cause::HomeNotGranted,
         Cause::ServiceNotGranted,
+        Cause::PortNotGranted,
         Cause::AnotherAgent,
         Cause::IdentityElsewhere { from: detail() },
         Cause::Replaced,

@@ -97,6 +97,9 @@ pub struct OnlineStatus {
 pub struct OfferedStatus {
     /// Its name.
     pub name: Name,
+    /// The port of this gateway's loopback that leads to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     /// How long ago the home reached it through this gateway, as it says.
     pub proven_ms: Option<u64>,
 }
@@ -108,9 +111,12 @@ pub struct StreamStatus {
     pub stream: u64,
     /// The home.
     pub home: Name,
-    /// What the client's grant is called.
+    /// The port of this gateway's loopback that the client came by, if it did not dial in itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// What the client's grant is called; or the home's, if it came by a port.
     pub grant: Option<String>,
-    /// The client's key.
+    /// The client's key; or the home's.
     pub key: Key,
     /// Where the client comes from.
     pub from: String,

@@ -74,7 +74,7 @@ impl Links {
             let old = found.map(|index| before.remove(index));
             let link = match old {
                 Some(link) if link.goes_on(gateway, config.heartbeat) => {
-                    let services = gateway.offers(&config.services);
+                    let services = gateway.offers(&config.services, &config.gateways);
                     let plan = Order::Replan(services, config.heartbeat);
                     // A link that has ended hears nothing, and need not.
                     let _ = link.orders.send(plan).await;
@@ -103,7 +103,7 @@ impl Links {
         let (orders, receiver) = mpsc::channel(ORDERS);
         let (over, ended) = oneshot::channel();
         let beginning = Beginning {
-            services: gateway.offers(&config.services),
+            services: gateway.offers(&config.services, &config.gateways),
             heartbeat: config.heartbeat,
             orders: receiver,
             after,

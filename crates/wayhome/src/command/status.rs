@@ -270,10 +270,18 @@ fn write_link(out: &mut String, link: &LinkStatus) {
         let _ = writeln!(out, "    no hold: {}\n    {}", finding.text, finding.remedy);
     }
     let name_width = link.services.iter().map(|s| s.service.name.as_str().len()).max().unwrap_or(0);
+    let is_native = link.gateway.starts_with("wayhome://");
     let targets = link.services.iter().map(|s| s.service.target.to_string().len());
     let target_width = targets.max().unwrap_or(0);
     for service in &link.services {
         write_service(out, service, name_width, target_width);
+        if let (true, Some(port)) = (is_native, service.service.port) {
+            let exposed = format!(
+                "whoever is on that machine, user or program, reaches {} by its port {port}",
+                service.service.name
+            );
+            out.push_str(&report::paragraph(MARGIN, MARGIN.len(), &exposed));
+        }
     }
 }
 

@@ -183,7 +183,7 @@ pub fn parse(
         services.push(service);
     }
     for (gateway, form) in gateways.iter().zip(&form.gateway) {
-        if gateway.offers(&services).is_empty() {
+        if gateway.offers(&services, &gateways).is_empty() {
             let why = format!("no service has a `port`, and `{}` needs one", gateway.name());
             let hint = "give one of the services a port that is free there, such as 2222";
             return Err(source.wrong(&form.get_ref().address.span(), &why, hint));
@@ -477,7 +477,17 @@ proof = "hold"
         assert_eq!(config.native_gateways().next().unwrap().key.to_string(), KEY);
         let ssh = "[[gateway]]\naddress = \"gw\"\n";
         let both = read(&format!("name = \"home\"\n{ssh}{native}{service}port = 2222\n")).unwrap();
-        assert_eq!(both.gateways[1].offers(&both.services)[0].port, None);
+        let port = |config: &Config, gateway: usize| {
+            config.gateways[gateway].offers(&config.services, &config.gateways)[0].port
+        };
+        assert_eq!((port(&both, 0), port(&both, 1)), (Some(2222), Some(2222)));
+        // The same machine, reached both ways, has it once; and what is for everybody, over ssh alone.
+        let ssh_there = "[[gateway]]\naddress = \"root@gw.example.org\"\n";
+        let twice = read(&format!("name = \"home\"\n{ssh_there}{native}{service}port = 2222\n"));
+        assert_eq!(port(&twice.unwrap(), 1), None);
+        let public = format!("{service}port = 2222\nbind = \"*\"\npublic = true\n");
+        let public = read(&format!("name = \"home\"\n{ssh}{native}{public}")).unwrap();
+        assert_eq!(port(&public, 1), None);
         let bare = native.lines().take(2).collect::<Vec<_>>().join("\n");
         for (text, line, part) in [
             (format!("{bare}\n{service}"), 3, "has no `key`"),

@@ -21,6 +21,7 @@ use wayhome_core::time::Time;
 
 use super::config::Limits;
 use super::mailbox::Mailbox;
+use super::ports::Ports;
 use super::refusals::Refusals;
 use crate::relay::Counts;
 
@@ -46,7 +47,9 @@ pub enum Role {
     Waiting(Name),
     /// A client, which waits for a home.
     Client(Name),
-    /// A client's stream.
+    /// Somebody at this gateway, who has come by a port of its loopback and waits for a home.
+    Caller,
+    /// A client's stream, or a caller's.
     Stream(Stream),
 }
 
@@ -55,6 +58,8 @@ pub enum Role {
 pub struct Stream {
     /// The home.
     pub home: Name,
+    /// The port of loopback that it came by.
+    pub port: Option<u16>,
     /// The key of the data connection that carries it, and where it comes from.
     pub carrier: (Key, SocketAddr),
     /// What has gone over it; there is towards home.
@@ -79,6 +84,8 @@ pub struct Entry {
 pub struct Book {
     /// Homes, and who waits for them.
     pub registry: Registry,
+    /// The ports of loopback.
+    pub ports: Ports,
     /// What was refused.
     pub refusals: Refusals,
     admission: Admission,
@@ -100,6 +107,7 @@ impl Book {
     pub fn new(limits: Limits, sooner: Arc<Notify>) -> Self {
         Self {
             registry: Registry::new(limits.pool),
+            ports: Ports::default(),
             refusals: Refusals::default(),
             admission: Admission::new(limits.half_open),
             strangers: HashMap::new(),
@@ -154,6 +162,7 @@ impl Book {
     /// A connection has ended, or is to be something else.
     pub fn leave(&mut self, id: ConnId, now: Time) {
         self.entries.remove(&id);
+        self.ports.left(id);
         let actions = self.registry.closed(id, now);
         self.perform(actions);
     }
@@ -166,8 +175,8 @@ impl Book {
     }
 
     /// Room for one more stream of this key to this home, if there is any.
-    pub fn reserve(&mut self, key: Key, home: &Name) -> Result<(), Reason> {
-        let of_key = self.of_key.get(&key).copied().unwrap_or(0);
+    pub fn reserve(&mut self, key: Option<Key>, home: &Name) -> Result<(), Reason> {
+        let of_key = key.and_then(|key| self.of_key.get(&key)).copied().unwrap_or(0);
         let of_home = self.of_home.get(home).copied().unwrap_or(0);
         let limits = self.limits;
         if of_key >= limits.streams_per_key
@@ -176,15 +185,19 @@ impl Book {
         {
             return Err(Reason::Full);
         }
-        *self.of_key.entry(key).or_default() += 1;
+        if let Some(key) = key {
+            *self.of_key.entry(key).or_default() += 1;
+        }
         *self.of_home.entry(home.clone()).or_default() += 1;
         self.streams += 1;
         Ok(())
     }
 
     /// Gives it back.
-    pub fn release(&mut self, key: Key, home: &Name) {
-        count_down(self.of_key.entry(key));
+    pub fn release(&mut self, key: Option<Key>, home: &Name) {
+        if let Some(key) = key {
+            count_down(self.of_key.entry(key));
+        }
         count_down(self.of_home.entry(home.clone()));
         self.streams = self.streams.saturating_sub(1);
     }
@@ -225,6 +238,14 @@ impl Book {
     pub fn proven(&mut self, id: ConnId, service: &Name) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.proofs.insert(service.clone(), Instant::now());
+        }
+    }
+
+    /// A home offers a service no longer, and its port closes.
+    pub fn withdraw(&mut self, id: ConnId, number: u32, service: Option<&Name>) {
+        self.registry.withdraw(id, number);
+        if let Some(port) = service.and_then(|service| self.ports.of(id, service)) {
+            self.ports.close(port, id);
         }
     }
 
@@ -269,13 +290,25 @@ impl Book {
             let judged = match &entry.role {
                 Role::Home(home) | Role::Waiting(home) => may_be(home, key, from),
                 Role::Client(home) => may_reach(home),
-                Role::Stream(Stream { home, carrier: (key, from), .. }) => {
+                // It has no key. Its home's port ends with the home's own right to it.
+                Role::Caller => Ok(()),
+                Role::Stream(Stream { home, port: None, carrier: (key, from), .. }) => {
                     may_reach(home).and_then(|()| may_be(home, key, from))
+                }
+                Role::Stream(Stream { home, port: Some(port), carrier: (key, from), .. }) => {
+                    grants.may_have_port(key, home, *port, from.ip(), wall).map(drop)
                 }
             };
             judged.err().map(|reason| (*id, reason))
         });
-        for (id, reason) in judged.collect::<Vec<_>>() {
+        let mut judged: Vec<_> = judged.collect();
+        judged.extend(self.ports.owners().filter_map(|(port, owner)| {
+            let from = self.entries.get(&owner.conn)?.peer.from.ip();
+            let may = grants.may_have_port(&owner.key, &owner.home, port, from, wall);
+            // It comes back at once, and is told when it offers the port again.
+            may.err().map(|_| (owner.conn, Reason::GoingAway))
+        }));
+        for (id, reason) in judged {
             self.dismiss(id, reason, now);
         }
         self.registry.retain(|home| grants.has_home(home));

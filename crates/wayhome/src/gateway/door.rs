@@ -55,7 +55,8 @@ pub fn listen(addresses: &[SocketAddr]) -> Outcome<Vec<TcpListener>> {
     addresses.iter().map(listen).collect()
 }
 
-fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
+/// Begins to listen at one address.
+pub fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,

@@ -14,7 +14,7 @@ use super::book::{Peer, Role};
 use super::door::{farewell, judge, record, refuse, refused};
 use super::mailbox::{Mail, Mailbox};
 use super::waiting::Presence;
-use super::{Gateway, wall_clock};
+use super::{Gateway, ports, wall_clock};
 use crate::wire::leg::Leg;
 use crate::wire::messages::from_agent::Message as FromHome;
 use crate::wire::messages::from_gateway::Message as ToHome;
@@ -176,8 +176,8 @@ impl Home {
             Some(FromHome::Offer(offer)) => self.offer(offer).await,
             Some(FromHome::Withdraw(withdraw)) => {
                 let number = withdraw.number;
-                self.gateway.book().registry.withdraw(self.peer.id, number);
-                self.offers.remove(&number);
+                let service = self.offers.remove(&number);
+                self.gateway.book().withdraw(self.peer.id, number, service.as_ref());
                 self.tell(ToHome::Withdrawn(Withdrawn { number })).await
             }
             Some(FromHome::Proven(proven)) => {
@@ -195,12 +195,25 @@ impl Home {
         let Ok(service) = offer.service.parse::<Name>() else {
             return Err(Ended::Dismissed(Reason::Malformed));
         };
+        let Ok(port) = u16::try_from(offer.port) else {
+            return Err(Ended::Dismissed(Reason::Malformed));
+        };
         let (key, from) = (&self.peer.key, self.peer.from.ip());
         let judged = self.gateway.grants().and_then(|grants| {
             grants.may_offer(key, &self.home, &service, from, wall_clock()).map(drop)?;
             self.gateway.book().registry.offer(self.peer.id, offer.number, service.clone())
         });
-        let refusal = judged.err().map(Refusal::from);
+        let mut refusal = judged.err().map(Refusal::from);
+        // What a refusal speaks of: the port, if there is one in the answer.
+        let mut about = 0;
+        if refusal.is_none() && port > 0 {
+            about = offer.port;
+            let opened = ports::open(&self.gateway, &self.peer, &self.home, &service, port);
+            refusal = opened.err();
+            if refusal.is_some() {
+                self.gateway.book().registry.withdraw(self.peer.id, offer.number);
+            }
+        }
         match &refusal {
             Some(refusal) if refusal.reason == Reason::Malformed => {
                 return Err(Ended::Dismissed(Reason::Malformed));
@@ -209,7 +222,7 @@ impl Home {
             None => drop(self.offers.insert(offer.number, service)),
         }
         let refused = refusal.as_ref().map(refused);
-        self.tell(ToHome::Offered(Offered { number: offer.number, refused })).await
+        self.tell(ToHome::Offered(Offered { number: offer.number, refused, port: about })).await
     }
 
     async fn tell(&mut self, message: ToHome) -> Result<(), Ended> {

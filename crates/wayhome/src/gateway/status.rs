@@ -136,7 +136,7 @@ fn counted(counts: &Counts) -> (u64, u64) {
 fn moved(book: &Book) -> Moved {
     let counts = |(id, entry): (ConnId, &Entry)| match &entry.role {
         Role::Stream(stream) => Some((id, counted(&stream.counts))),
-        Role::Home(_) | Role::Waiting(_) | Role::Client(_) => None,
+        Role::Home(_) | Role::Waiting(_) | Role::Client(_) | Role::Caller => None,
     };
     book.entries().filter_map(counts).collect()
 }
@@ -148,6 +148,7 @@ fn stream(gateway: &Gateway, id: ConnId, entry: &Entry, rate: &Rate) -> Option<S
     Some(StreamStatus {
         stream: id.0,
         home: stream.home.clone(),
+        port: stream.port,
         grant: gateway.name_of(&entry.peer.key),
         key: entry.peer.key,
         from: entry.peer.from.to_string(),
@@ -164,6 +165,7 @@ fn online(gateway: &Gateway, book: &Book, home: &Home) -> Option<OnlineStatus> {
     let entry = book.entry(live.claim().conn)?;
     let services = live.services().map(|(_, service)| OfferedStatus {
         name: service.clone(),
+        port: book.ports.of(live.claim().conn, service),
         proven_ms: entry.proofs.get(service).map(|at| millis(at.elapsed())),
     });
     Some(OnlineStatus {

@@ -37,6 +37,8 @@ struct Form {
     #[serde(default)]
     reach: Vec<String>,
     services: Option<Vec<String>>,
+    #[serde(default)]
+    ports: Vec<u16>,
     expires: Option<Datetime>,
     #[serde(default)]
     from: Vec<String>,
@@ -82,12 +84,20 @@ fn grant(entry: toml::Value, seat: Seat) -> Result<Grant, String> {
         homes: values("homes", &form.homes)?,
         reach,
         services: form.services.map(|names| values("services", &names)).transpose()?,
+        ports: ports(form.ports)?,
         expires: form.expires.map(seconds).transpose()?,
         from: values::<Net>("from", &form.from)?,
         revoked: form.revoked,
     };
     grant.check(seat).map_err(|why| format!("`{}`: {why}", grant.name))?;
     Ok(grant)
+}
+
+fn ports(ports: Vec<u16>) -> Result<Vec<u16>, String> {
+    match ports.contains(&0) {
+        true => Err("`ports`: 0 is no port".into()),
+        false => Ok(ports),
+    }
 }
 
 /// What a key is called that nobody gave a name: how it ends, since all keys begin in the same way.

@@ -23,6 +23,10 @@ use super::record::Position;
 use super::session::{Heard, Session};
 use super::tls;
 
+mod carried;
+
+pub use carried::Carried;
+
 /// A connection whose peer has proven its key.
 ///
 /// At rest it holds no buffer: a leg waits by the thousand.

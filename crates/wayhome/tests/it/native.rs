@@ -6,6 +6,7 @@ mod grants;
 mod home;
 mod hostile;
 mod lab;
+mod ports;
 mod recovery;
 mod registration;
 mod seats;

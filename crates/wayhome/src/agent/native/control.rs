@@ -33,8 +33,8 @@ const WANTED: usize = 4;
 pub enum Command {
     /// A heartbeat.
     Ping(u64),
-    /// Offers a service.
-    Offer(usize, Name),
+    /// Offers a service, with the port that it is to have there; 0 for none.
+    Offer(usize, Name, u16),
     /// Withdraws a service.
     Withdraw(usize),
     /// Says that a service was proven just now.
@@ -147,8 +147,15 @@ struct Talk<'a> {
     want: mpsc::Sender<u32>,
     /// The number of the last offer.
     numbers: u32,
-    /// The services that were offered, by the numbers of their offers.
-    offered: HashMap<u32, usize>,
+    /// What was offered, by the numbers of the offers.
+    offered: HashMap<u32, Offering>,
+}
+
+/// A service that was offered, and the port that was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Offering {
+    service: usize,
+    port: u32,
 }
 
 impl Talk<'_> {
@@ -174,10 +181,11 @@ impl Talk<'_> {
     async fn say(&mut self, command: Command) -> Result<(), Cause> {
         let message = match command {
             Command::Ping(sequence) => from_agent::Message::Ping(Ping { sequence }),
-            Command::Offer(service, name) => {
+            Command::Offer(service, name, port) => {
                 self.numbers += 1;
-                self.offered.insert(self.numbers, service);
-                let offer = Offer { number: self.numbers, service: name.to_string() };
+                let port = u32::from(port);
+                self.offered.insert(self.numbers, Offering { service, port });
+                let offer = Offer { number: self.numbers, service: name.to_string(), port };
                 from_agent::Message::Offer(offer)
             }
             Command::Withdraw(service) => {
@@ -195,7 +203,8 @@ impl Talk<'_> {
     }
 
     fn number_of(&self, service: usize) -> Option<u32> {
-        self.offered.iter().find(|(_, there)| **there == service).map(|(number, _)| *number)
+        let offered = self.offered.iter().find(|(_, there)| there.service == service);
+        offered.map(|(number, _)| *number)
     }
 
     async fn hear(&mut self, message: FromGateway) -> Result<(), Cause> {
@@ -209,9 +218,10 @@ impl Talk<'_> {
             }
             Some(Message::Offered(offered)) => self.answered(offered).await,
             Some(Message::Withdrawn(withdrawn)) => {
-                let service = self.offered.remove(&withdrawn.number);
-                let service = service.ok_or_else(|| refused::breach("a withdrawal of nothing"))?;
-                self.tell(|id| Event::Withdrawn(id, service)).await
+                let offering = self.offered.remove(&withdrawn.number);
+                let offering =
+                    offering.ok_or_else(|| refused::breach("a withdrawal of nothing"))?;
+                self.tell(|id| Event::Withdrawn(id, offering.service)).await
             }
             Some(Message::Wanted(wanted)) => {
                 // With several of them waiting already, the pool is as large as it gets.
@@ -237,14 +247,23 @@ impl Talk<'_> {
     }
 
     async fn answered(&mut self, offered: Offered) -> Result<(), Cause> {
-        let service = self.offered.get(&offered.number).copied();
-        let service = service.ok_or_else(|| refused::breach("an answer to no offer"))?;
-        let granted = offered.refused.is_none();
-        if let Some(why) = offered.refused {
+        let offering = self.offered.get(&offered.number).copied();
+        let offering = offering.ok_or_else(|| refused::breach("an answer to no offer"))?;
+        let why = match offered.refused {
+            Some(why) if offered.port > 0 => Some(refused::port(&why)),
+            Some(why) => Some(refused::service(&why)),
+            // It took the service and passed over the port.
+            None if offered.port != offering.port => Some(Cause::GatewayRefused {
+                detail: Detail::new("its version of wayhome has no ports; upgrade it there"),
+            }),
+            None => None,
+        };
+        let granted = why.is_none();
+        if let Some(why) = why {
             self.offered.remove(&offered.number);
-            self.tell(|id| Event::Explained(id, refused::service(&why))).await?;
+            self.tell(|id| Event::Explained(id, why)).await?;
         }
-        self.tell(|id| Event::Forwarded(id, service, granted)).await
+        self.tell(|id| Event::Forwarded(id, offering.service, granted)).await
     }
 
     async fn write(&mut self, message: from_agent::Message) -> Result<(), Cause> {

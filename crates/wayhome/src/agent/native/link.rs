@@ -102,10 +102,11 @@ impl Hands for NativeHands {
             Action::Ping(id, sequence) => self.command(id, Command::Ping(sequence)),
             Action::Forward(id, number) => {
                 if let Some(service) = link.service(number) {
-                    self.command(id, Command::Offer(number, service.name.clone()));
+                    let port = service.port.unwrap_or(0);
+                    self.command(id, Command::Offer(number, service.name.clone(), port));
                 }
             }
-            // There is no port that anybody could reach.
+            // A gateway has ports on its loopback, and no others.
             Action::Survey(id, number) => {
                 self.answer(Event::Surveyed(id, number, Reach::Loopback));
             }

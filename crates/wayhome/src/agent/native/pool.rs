@@ -16,7 +16,7 @@ use wayhome_core::refusal::Reason;
 use super::home::{self, Home};
 use super::own::Own;
 use super::refused;
-use super::serve::Stream;
+use super::serve::{Asked, Stream};
 use crate::agent::door::Door;
 use crate::wire::messages::{Hello, Ready, Welcome, hello, welcome};
 
@@ -114,8 +114,9 @@ impl Pool {
         let hello = Hello { software: home::software(), purpose };
         leg.write(&hello).await.map_err(|why| refused::speaking(&why))?;
         let welcome: Welcome = leg.read().await.map_err(|why| refused::speaking(&why))?;
-        let incoming = match welcome.answer {
-            Some(welcome::Answer::Incoming(incoming)) => incoming,
+        let asked = match welcome.answer {
+            Some(welcome::Answer::Incoming(incoming)) => Asked::Incoming(incoming),
+            Some(welcome::Answer::Local(local)) => Asked::Local(local),
             Some(welcome::Answer::Refused(why)) if why.reason == Reason::Full.number() => {
                 return Ok(Ended::Surplus);
             }
@@ -123,7 +124,7 @@ impl Pool {
             _ => return Err(refused::breach("no stream where one was to come")),
         };
         let home = Arc::clone(&self.home);
-        let stream = Stream { leg, incoming, own: self.own, home: self.home };
+        let stream = Stream { leg, asked, own: self.own, home: self.home };
         match home.streams.place() {
             Some(place) => home.streams.spawn(stream.serve(place)),
             None => stream.turn_away().await,

@@ -64,6 +64,15 @@ pub fn service(refused: &Refused) -> Cause {
     }
 }
 
+/// Why a service of this home's does not get its port there.
+pub fn port(refused: &Refused) -> Cause {
+    match Reason::from_number(refused.reason) {
+        Reason::NotAllowed => Cause::PortNotGranted,
+        Reason::PortTaken => Cause::PortBusy { detail: Detail::new(&refused.detail) },
+        _ => home(refused),
+    }
+}
+
 /// A refusal in words.
 pub fn said(refused: &Refused) -> Detail {
     let reason = Reason::from_number(refused.reason);
@@ -100,6 +109,9 @@ mod tests {
         }
         let refused = because(Reason::NotAllowed, "");
         assert_eq!(service(&refused), Cause::ServiceNotGranted);
+        assert_eq!(port(&refused), Cause::PortNotGranted);
+        let taken = Cause::PortBusy { detail: "`nginx` has it".into() };
+        assert_eq!(port(&because(Reason::PortTaken, "`nginx` has it")), taken);
         assert_eq!(said(&because(Reason::Offline, "x")).as_str(), "the home is offline: x");
     }
 }

@@ -17,7 +17,7 @@ use super::streams::Place;
 use super::target::Joined;
 use super::{refused, stream, target};
 use crate::wire::leg::Leg;
-use crate::wire::messages::{Incoming, Opened, Refused, Request, Response, Taken, taken};
+use crate::wire::messages::{Incoming, Local, Opened, Refused, Request, Response, Taken, taken};
 use crate::wire::{MAX_FLIGHT, frame, inner};
 
 /// How long a client may take to say what it wants, once we have answered it.
@@ -30,12 +30,20 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub struct Stream {
     /// The data connection.
     pub leg: Leg,
-    /// The client's first words.
-    pub incoming: Incoming,
+    /// What it asks for.
+    pub asked: Asked,
     /// Our key at this gateway.
     pub own: Arc<Own>,
     /// The home.
     pub home: Arc<Home>,
+}
+
+/// What a gateway asks for.
+pub enum Asked {
+    /// A client's stream, with its first words.
+    Incoming(Incoming),
+    /// A stream of somebody at the gateway itself, who came by a service's port there.
+    Local(Local),
 }
 
 impl Stream {
@@ -46,15 +54,74 @@ impl Stream {
 
     /// Serves it, whatever comes of that. It holds its place until then.
     pub async fn serve(self, mut place: Place) {
-        let (number, from) = (self.incoming.stream, self.incoming.from.escape_debug().to_string());
-        if let Err(why) = self.try_serve(&mut place).await {
+        let (number, from) = match &self.asked {
+            Asked::Incoming(incoming) => {
+                (incoming.stream, incoming.from.escape_debug().to_string())
+            }
+            Asked::Local(local) => (local.stream, format!("port {}", local.port)),
+        };
+        let Self { leg, asked, own, home } = self;
+        let served = match asked {
+            Asked::Incoming(incoming) => {
+                let client = Client { leg, own, home };
+                client.try_serve(incoming.client_hello, &mut place).await
+            }
+            Asked::Local(local) => serve_local(leg, &local, &home, &mut place).await,
+        };
+        if let Err(why) = served {
             // The gateway's clients are strangers here, and may come to nothing as often as they like.
             tracing::debug!("stream {number} from {from}: {why}");
         }
     }
+}
 
-    async fn try_serve(mut self, place: &mut Place) -> io::Result<()> {
-        let hello = std::mem::take(&mut self.incoming.client_hello);
+/// Serves whoever is at the gateway itself: it is the service's `port` in our own configuration that
+/// lets them in, and nothing that the gateway says.
+async fn serve_local(
+    mut leg: Leg,
+    local: &Local,
+    home: &Home,
+    place: &mut Place,
+) -> io::Result<()> {
+    let named = local.service.parse::<Name>().ok().and_then(|name| home.service(&name));
+    let has_port = |service: &Service| {
+        service.name.as_str() == local.service
+            && service.on_native_links().port.map(u32::from) == Some(local.port)
+    };
+    let Some(service) = named.filter(has_port) else {
+        refuse_early(leg, Reason::NotAllowed).await;
+        return Err(io::Error::other("no service of ours has that port"));
+    };
+    let target = match target::dial(&service.target).await {
+        Ok(target) => target,
+        Err((reason, why)) => {
+            tracing::warn!("{} at {}: {why}", service.name, service.target);
+            refuse_early(leg, reason).await;
+            return Ok(());
+        }
+    };
+    let opened = taken::Answer::Opened(Opened { server_flight: Vec::new() });
+    leg.write(&Taken { answer: Some(opened) }).await?;
+    place.serves(&service.name);
+    tracing::info!(
+        event = "stream-opened",
+        service = service.name.as_str(),
+        "a stream to {} is open (by port {} at the gateway)",
+        service.name,
+        local.port
+    );
+    stream::join(leg.carry(), target).await
+}
+
+/// A client, whose stream no gateway can read.
+struct Client {
+    leg: Leg,
+    own: Arc<Own>,
+    home: Arc<Home>,
+}
+
+impl Client {
+    async fn try_serve(mut self, hello: Vec<u8>, place: &mut Place) -> io::Result<()> {
         let answered = match hello.len() {
             ..=MAX_FLIGHT => inner::answer(Arc::clone(&self.own.answer), hello),
             _ => Err(frame::breach("a first flight that is too long")),

@@ -8,21 +8,41 @@ use std::io;
 
 use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
+use tokio::net::TcpStream;
 
 use super::target::Joined;
 use crate::relay;
 use crate::wire::inner;
+use crate::wire::leg::Carried;
 
 /// What is read at once, in each direction.
 const CHUNK: usize = 64 * 1024;
+
+/// The end of a stream that is not the target's.
+pub trait End: AsyncRead + AsyncWrite + Unpin {
+    /// The socket below.
+    fn socket(&self) -> Option<&TcpStream>;
+}
+
+impl End for inner::Home {
+    fn socket(&self) -> Option<&TcpStream> {
+        self.get_ref().0.tcp()
+    }
+}
+
+impl End for Carried {
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self.tcp())
+    }
+}
 
 /// Copies both ways until both have ended. If it is dropped before that, or fails, both ends are
 /// reset.
 ///
 /// # Errors
 /// What the first of them failed with.
-pub async fn join(mut tls: inner::Home, target: Joined) -> io::Result<()> {
-    if let Some(tcp) = tls.get_ref().0.tcp() {
+pub async fn join(mut tls: impl End, target: Joined) -> io::Result<()> {
+    if let Some(tcp) = tls.socket() {
         relay::prepare(tcp)?;
     }
     match target {
@@ -34,7 +54,7 @@ pub async fn join(mut tls: inner::Home, target: Joined) -> io::Result<()> {
         // One that is closed with bytes unread is reset, and there is no other way.
         Joined::Unix(mut target) => copy(&mut tls, &mut target).await?,
     }
-    if let Some(tcp) = tls.get_ref().0.tcp() {
+    if let Some(tcp) = tls.socket() {
         sockopt::set_socket_linger(tcp, None)?;
     }
     Ok(())
@@ -42,7 +62,7 @@ pub async fn join(mut tls: inner::Home, target: Joined) -> io::Result<()> {
 
 /// An end without its close_notify is an error to rustls already.
 async fn copy(
-    tls: &mut inner::Home,
+    tls: &mut impl End,
     target: &mut (impl AsyncRead + AsyncWrite + Unpin),
 ) -> io::Result<()> {
     copy_bidirectional_with_sizes(tls, target, CHUNK, CHUNK).await.map(drop)

@@ -83,13 +83,19 @@ fn write_home(out: &mut String, home: &HomeStatus) {
             Some(ago) => format!("proven {} ago", span(ago)),
             None => "not proven".to_owned(),
         };
-        let _ = writeln!(out, "  {:width$}  {proven}", service.name, width = width.unwrap_or(0));
+        let port = match service.port {
+            Some(port) => format!(", at 127.0.0.1:{port}"),
+            None => String::new(),
+        };
+        let width = width.unwrap_or(0);
+        let _ = writeln!(out, "  {:width$}  {proven}{port}", service.name);
     }
 }
 
 fn write_stream(out: &mut String, stream: &StreamStatus) {
     let key = stream.key.to_string();
-    let who = stream.grant.as_ref().unwrap_or(&key);
+    let by_port = stream.port.map(|port| format!("port {port}"));
+    let who = by_port.as_ref().or(stream.grant.as_ref()).unwrap_or(&key);
     let line = format!(
         "{} to {}, from {}, for {}: {} there ({}/s), {} back ({}/s)",
         who,

@@ -61,7 +61,7 @@ pub struct Open {
 /// The gateway's answer to a Hello.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Welcome {
-    #[prost(oneof = "welcome::Answer", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "welcome::Answer", tags = "1, 2, 3, 4, 5")]
     pub answer: ::core::option::Option<welcome::Answer>,
 }
 /// Nested message and enum types in `Welcome`.
@@ -78,6 +78,9 @@ pub mod welcome {
         /// To Open.
         #[prost(message, tag = "4")]
         Opened(super::Opened),
+        /// To Ready, when somebody at the gateway wants in by the service's port there.
+        #[prost(message, tag = "5")]
+        Local(super::Local),
     }
 }
 /// To Register.
@@ -105,6 +108,19 @@ pub struct Incoming {
     #[prost(string, tag = "3")]
     pub from: ::prost::alloc::string::String,
 }
+/// To Ready: somebody has connected to a port of the gateway's loopback. There is no client that could
+/// speak TLS with the home: the gateway is an end of this stream, and the TLS of the leg stays.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Local {
+    /// As with Incoming.
+    #[prost(uint64, tag = "1")]
+    pub stream: u64,
+    /// The service that was offered with this port.
+    #[prost(string, tag = "2")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
+}
 /// The home's answer to Incoming, and what the client gets in answer to Open.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Opened {
@@ -112,7 +128,7 @@ pub struct Opened {
     #[prost(bytes = "vec", tag = "1")]
     pub server_flight: ::prost::alloc::vec::Vec<u8>,
 }
-/// What the home answers to Incoming.
+/// What the home answers to Incoming, and to Local, where the flight is empty.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Taken {
     #[prost(oneof = "taken::Answer", tags = "1, 2")]
@@ -194,6 +210,9 @@ pub struct Offer {
     pub number: u32,
     #[prost(string, tag = "2")]
     pub service: ::prost::alloc::string::String,
+    /// The port that it is to have on the gateway's loopback; 0 for none.
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Offered {
@@ -202,6 +221,9 @@ pub struct Offered {
     /// Not set if it was taken in.
     #[prost(message, optional, tag = "2")]
     pub refused: ::core::option::Option<Refused>,
+    /// The port that is listened on; 0 for none.
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Withdraw {
@@ -305,6 +327,8 @@ pub enum Reason {
     GoingAway = 15,
     /// What was sent is not as docs/protocol.md has it.
     Malformed = 16,
+    /// The port at the gateway is somebody else's.
+    PortTaken = 17,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -330,6 +354,7 @@ impl Reason {
             Self::Full => "REASON_FULL",
             Self::GoingAway => "REASON_GOING_AWAY",
             Self::Malformed => "REASON_MALFORMED",
+            Self::PortTaken => "REASON_PORT_TAKEN",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -352,6 +377,7 @@ impl Reason {
             "REASON_FULL" => Some(Self::Full),
             "REASON_GOING_AWAY" => Some(Self::GoingAway),
             "REASON_MALFORMED" => Some(Self::Malformed),
+            "REASON_PORT_TAKEN" => Some(Self::PortTaken),
             _ => None,
         }
     }

@@ -47,7 +47,7 @@ async fn a_frame_beyond_the_bound_closes_the_connection() {
     let (home, _, grants) = couple();
     let gateway = Gateway::start(&grants);
     let mut registration = home.register(&gateway, "home", 1).await.unwrap();
-    let offer = Offer { number: 1, service: "a".repeat(1 << 20) };
+    let offer = Offer { number: 1, service: "a".repeat(1 << 20), port: 0 };
     registration.say(from_agent::Message::Offer(offer)).await;
     registration.is_let_go(Reason::Malformed).await;
     gateway.until(|status| status.homes[0].online.is_none()).await;
@@ -58,12 +58,12 @@ async fn a_service_without_a_name_or_with_a_number_twice_is_malformed() {
     let (home, _, grants) = couple();
     let gateway = Gateway::start(&grants);
     let mut registration = home.register(&gateway, "home", 1).await.unwrap();
-    let offer = Offer { number: 1, service: "a\u{1b}[31m".into() };
+    let offer = Offer { number: 1, service: "a\u{1b}[31m".into(), port: 0 };
     registration.say(from_agent::Message::Offer(offer)).await;
     registration.is_let_go(Reason::Malformed).await;
     let mut registration = home.register(&gateway, "home", 1).await.unwrap();
     for service in ["one", "two"] {
-        let offer = Offer { number: 1, service: service.into() };
+        let offer = Offer { number: 1, service: service.into(), port: 0 };
         registration.say(from_agent::Message::Offer(offer)).await;
     }
     let _ = registration.hear().await;

@@ -91,7 +91,7 @@ async fn a_home_offers_what_its_grant_has() {
         (2, "ssh", None),
         (3, "sshd", Some(Reason::NotAllowed)),
     ] {
-        let offer = Offer { number, service: service.into() };
+        let offer = Offer { number, service: service.into(), port: 0 };
         registration.say(from_agent::Message::Offer(offer)).await;
         let from_gateway::Message::Offered(offered) = registration.hear().await else { panic!() };
         assert_eq!(offered.number, number);

@@ -13,6 +13,7 @@ use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use wayhome::wire::frame;
+use wayhome::wire::messages::taken::Answer as TakenAnswer;
 use wayhome::wire::messages::{Request, Response};
 
 use super::*;
@@ -311,4 +312,16 @@ async fn what_it_says_to_the_agent_is_bounded_and_harmless() {
     timeout(SOON, waiting).await.unwrap_or_else(|_| panic!("{}", victims.log()));
     assert!(!victims.log().contains('\u{1b}') && !victims.log().contains('\u{7}'));
     assert!(victims.log().len() < 20_000, "{}", victims.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_has_no_port_at_home_is_not_reached_by_one() {
+    let victims = Victims::new().await;
+    for (service, port) in [("first", 2222), ("first", 0), ("port-22", 22), ("", 0), ("nothing", 1)]
+    {
+        let answer = victims.gateway.asks_by_port("home", service, port).await;
+        let TakenAnswer::Refused(refused) = answer else { panic!("{service}: {answer:?}") };
+        assert_eq!(Reason::from_number(refused.reason), Reason::NotAllowed, "{service}");
+    }
+    assert!(victims.targets.iter().all(|heard| heard.lock().unwrap().is_empty()), "no target");
 }

@@ -42,7 +42,8 @@ impl NativeSeats {
         }
         let [home_key, gateway_key, laptop_key] = [home, gateway, laptop].map(own_key);
         let grants = format!(
-            "[[grant]]\nkey = \"{home_key}\"\nname = \"home\"\nhomes = [\"home-ubuntu\"]\n\n\
+            "[[grant]]\nkey = \"{home_key}\"\nname = \"home\"\nhomes = [\"home-ubuntu\"]\n\
+             ports = [2222, 9000]\n\n\
              [[grant]]\nkey = \"{laptop_key}\"\nname = \"laptop\"\nreach = [\"home-ubuntu\"]\n"
         );
         fs::write(gateway.file("/etc/wayhome/grants.toml"), grants).unwrap();

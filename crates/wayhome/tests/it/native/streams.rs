@@ -10,7 +10,7 @@ async fn a_stream_is_told_of_and_ends_each_way_by_itself() {
     let (home, client, grants) = couple();
     let gateway = Gateway::start(&grants);
     let mut registration = home.register(&gateway, "home", 1).await.unwrap();
-    let offer = Offer { number: 7, service: "ssh".into() };
+    let offer = Offer { number: 7, service: "ssh".into(), port: 0 };
     registration.say(from_agent::Message::Offer(offer)).await;
     let from_gateway::Message::Offered(offered) = registration.hear().await else { panic!() };
     assert!(offered.number == 7 && offered.refused.is_none());

@@ -15,7 +15,7 @@ use wayhome::wire::messages::hello::Purpose;
 use wayhome::wire::messages::taken::Answer as TakenAnswer;
 use wayhome::wire::messages::welcome::Answer;
 use wayhome::wire::messages::{
-    FromAgent, FromGateway, Goodbye, Hello, Incoming, Offered, Open, Opened, Pong, Refused,
+    FromAgent, FromGateway, Goodbye, Hello, Incoming, Local, Offered, Open, Opened, Pong, Refused,
     Registered, Taken, Welcome, from_agent, from_gateway,
 };
 use wayhome::wire::{frame, inner, tls};
@@ -129,6 +129,15 @@ impl Hostile {
         self.seat.goodbye.send_replace(true);
     }
 
+    /// Asks a home for a service by a port, as if somebody had come by it here: what it answers.
+    pub async fn asks_by_port(&self, home: &str, service: &str, port: u32) -> TakenAnswer {
+        let mut leg = self.seat.waiting_leg(home).await;
+        let local = Local { stream: 1, service: service.into(), port };
+        leg.write(&welcome(Answer::Local(local))).await.unwrap();
+        let taken: Taken = leg.read().await.unwrap();
+        taken.answer.unwrap()
+    }
+
     /// A stream of its own to a home.
     pub async fn opens_itself(&self, home: &str, key: Key) -> inner::Client {
         let config = tls::client(&self.seat.identity, key, tls::STREAM).unwrap();
@@ -175,7 +184,7 @@ impl Seat {
                 }
                 Some(from_agent::Message::Offer(offer)) => {
                     let number = offer.number;
-                    from_gateway::Message::Offered(Offered { number, refused: None })
+                    from_gateway::Message::Offered(Offered { number, refused: None, port: 0 })
                 }
                 _ => continue,
             };
@@ -183,15 +192,20 @@ impl Seat {
         }
     }
 
-    /// Leads a first flight to a home: its answer, and the bare way there.
-    async fn lead(&self, home: &str, client_hello: Vec<u8>) -> io::Result<(Vec<u8>, TcpStream)> {
-        let mut leg = loop {
+    /// A data connection of a home.
+    async fn waiting_leg(&self, home: &str) -> Leg {
+        loop {
             let waiting = self.waiting.lock().unwrap().get_mut(home).and_then(Vec::pop);
             match waiting {
-                Some(leg) => break leg,
+                Some(leg) => return leg,
                 None => tokio::time::sleep(Duration::from_millis(10)).await,
             }
-        };
+        }
+    }
+
+    /// Leads a first flight to a home: its answer, and the bare way there.
+    async fn lead(&self, home: &str, client_hello: Vec<u8>) -> io::Result<(Vec<u8>, TcpStream)> {
+        let mut leg = self.waiting_leg(home).await;
         let incoming = Incoming { stream: 1, client_hello, from: "nowhere".into() };
         leg.last_words(Some(&welcome(Answer::Incoming(incoming)))).await?;
         let taken: Taken = leg.read().await?;
