@@ -37,6 +37,7 @@ use wayhome_core::route::ConnId;
 use wayhome_core::time::Time;
 
 use crate::agent::control::{Asked, Request, Server};
+use crate::agent::notify::Manager;
 use crate::error::{Failure, Outcome};
 use crate::grants::{Followed, Standing};
 use crate::paths;
@@ -102,8 +103,11 @@ pub async fn run(config: Config) -> Outcome {
         "the gateway listens on {addresses}; its key: {}",
         identity.key()
     );
+    let mut manager = Manager::of_environment();
+    manager.ready();
     loop {
         tokio::select! {
+            () = manager.due() => manager.gateway_lives(gateway.book().sentence()),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => grants.read_again(),
@@ -120,6 +124,7 @@ pub async fn run(config: Config) -> Outcome {
         }
     }
     tracing::info!(event = "ending", "ending");
+    manager.stopping();
     tasks.abort_all();
     gateway.part().await;
     Ok(())

@@ -10,6 +10,7 @@ pub mod account;
 pub mod adopt;
 pub mod apply;
 pub mod dial;
+pub mod gateway;
 pub mod image;
 pub mod install;
 pub mod launchd;

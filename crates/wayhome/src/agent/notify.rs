@@ -77,13 +77,21 @@ impl Manager {
     /// ended has no status, and an agent without it must not live on as if nothing had happened.
     pub fn alive(&mut self, snapshot: &Snapshot, links: usize) {
         let rest = if snapshot.all_up() { AT_REST } else { IN_TROUBLE };
+        self.lives(all_answered(snapshot, links), sentence(snapshot), rest);
+    }
+
+    /// The same for a gateway, whose loop turns and whose book could be opened.
+    pub fn gateway_lives(&mut self, sentence: String) {
+        self.lives(true, sentence, AT_REST);
+    }
+
+    fn lives(&mut self, is_well: bool, sentence: String, rest: Duration) {
         let feeding = self.watchdog.map_or(AT_REST, |span| span / FEEDINGS);
         self.next = Instant::now() + rest.min(feeding);
         let mut states = Vec::new();
-        if all_answered(snapshot, links) {
+        if is_well {
             states.push(NotifyState::Watchdog);
         }
-        let sentence = sentence(snapshot);
         if sentence != self.said {
             states.push(NotifyState::Status(&sentence));
         }

@@ -8,9 +8,9 @@ use crate::report;
 use crate::service::install::{self, Request};
 use crate::service::launchd::Job;
 use crate::service::unit::RunsAs;
-use crate::service::{self, account, status, uninstall};
+use crate::service::{self, account, gateway, status, uninstall};
 
-/// Let the agent run as a service: started with the machine, and watched over by systemd.
+/// Let the agent or the gateway run as a service: started with the machine, and watched over by systemd.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -31,6 +31,24 @@ enum Command {
 #[derive(Debug, clap::Subcommand)]
 enum Install {
     Agent(Box<InstallAgent>),
+    Gateway(InstallGateway),
+}
+
+/// Install the gateway's service, and start it.
+///
+/// It runs as a user of its own, `wayhome-gateway`, who can read nothing but its key and
+/// /etc/wayhome/gateway.toml and grants.toml there, and may listen on ports below 1024 without being
+/// root. The grants have to be there; the configuration need not be. The key of a gateway that root ran
+/// by hand is taken over: homes and laptops have pinned it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  sudo wayhome service install gateway")]
+struct InstallGateway {
+    /// Write below DIR, for an image of another machine; nothing is started.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Only show what would be done.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Install the agent's service, after it has logged in once in its own sandbox.
@@ -65,6 +83,24 @@ struct InstallAgent {
 #[derive(Debug, clap::Subcommand)]
 enum Uninstall {
     Agent(UninstallAgent),
+    Gateway(UninstallGateway),
+}
+
+/// Stop the gateway's service and take away what `install` wrote, and only that.
+///
+/// The configuration, the key and the user `wayhome-gateway` stay, so that it can be installed again;
+/// `--purge` takes the key and the user away too, and a configuration that nobody has edited.
+#[derive(Debug, clap::Args)]
+struct UninstallGateway {
+    /// Also the key, and the user that was made.
+    #[arg(long)]
+    purge: bool,
+    /// Take it out of an image of another machine, below DIR.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Only show what would be done.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Stop the agent's service and take away what `install` wrote, and only that.
@@ -84,6 +120,18 @@ struct UninstallAgent {
 #[derive(Debug, clap::Subcommand)]
 enum Status {
     Agent(StatusAgent),
+    Gateway(StatusGateway),
+}
+
+/// How the gateway's service is: installed, started with the machine, running; and then its homes.
+#[derive(Debug, clap::Args)]
+struct StatusGateway {
+    /// Look below DIR, at an image of another machine.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Print JSON, for scripts.
+    #[arg(long)]
+    json: bool,
 }
 
 /// How the agent's service is: installed, started with the machine, running; and then its roads.
@@ -118,6 +166,13 @@ struct Place {
 pub fn run(args: Args) -> Outcome<u8> {
     match args.command {
         Command::Install(Install::Agent(args)) => install(*args),
+        Command::Install(Install::Gateway(InstallGateway { root, dry_run })) => {
+            gateway::install(&gateway::Request { root, dry_run }).map(|()| 0)
+        }
+        Command::Uninstall(Uninstall::Gateway(UninstallGateway { purge, root, dry_run })) => {
+            gateway::uninstall(&gateway::Request { root, dry_run }, purge).map(|_| 0)
+        }
+        Command::Status(Status::Gateway(args)) => gateway::show(args.root, args.json),
         Command::Uninstall(Uninstall::Agent(args)) => uninstall::uninstall(&uninstall::Request {
             is_own: args.place.user,
             root: args.place.root,

@@ -1,6 +1,6 @@
 //! `wayhome status`
 
-mod gateway;
+pub mod gateway;
 
 use std::fmt::Write;
 use std::io::ErrorKind;
@@ -133,15 +133,22 @@ enum Shown<'a> {
 
 /// The gateway that runs on this machine, if one does that answers us.
 async fn ask_gateway() -> Outcome<Option<GatewaySnapshot>> {
-    let socket = paths::runtime_dir()?.join(crate::gateway::SOCKET);
-    match control::ask(&socket, Asked::Status).await {
-        Ok(snapshot) => Ok(Some(snapshot)),
-        Err(error) => match error.kind() {
-            // There is none, or one has ended without a word.
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => Ok(None),
-            _ => Err(unanswered("gateway", &socket, &error)),
-        },
+    // Our own, or the service's: who may not see that one is told so only by the agent's absence.
+    let own = paths::runtime_dir()?.join(crate::gateway::SOCKET);
+    let service = Path::new(crate::service::gateway::RUNTIME).join(crate::gateway::SOCKET);
+    for socket in [own, service] {
+        match control::ask(&socket, Asked::Status).await {
+            Ok(snapshot) => return Ok(Some(snapshot)),
+            Err(error) => match error.kind() {
+                // There is none, or one has ended without a word; or it is not ours to ask.
+                ErrorKind::NotFound
+                | ErrorKind::ConnectionRefused
+                | ErrorKind::PermissionDenied => {}
+                _ => return Err(unanswered("gateway", &socket, &error)),
+            },
+        }
     }
+    Ok(None)
 }
 
 /// Row 1: nothing of wayhome's at either end.

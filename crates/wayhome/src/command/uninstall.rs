@@ -14,14 +14,14 @@ use crate::error::{Failure, Outcome};
 use crate::import::find::Manager;
 use crate::import::{manager, shell};
 use crate::service::unit::{NAME, OWN_USER, RunsAs};
-use crate::service::{account, config_place};
+use crate::service::{account, config_place, gateway};
 use crate::ssh_config::install;
 use crate::uninstall::{Places, Plan, Thing};
 use crate::{paths, report};
 
 /// Remove what wayhome wrote on this machine, all of it and only that, and leave plain OpenSSH.
 ///
-/// That is the agent's service with its account, its configuration, the keys that were copied for it,
+/// That is the agent's service (and as root the gateway's) with its account, its configuration, the keys that were copied for it,
 /// pins and recorded sessions; and what `ssh-config --write` put into your ~/.ssh. As root, it is the
 /// machine's; as anybody else, your own. It is listed first. What wayhome did not write is left, and
 /// named. Then you read the `ssh -R` command that does what the agent did.
@@ -46,13 +46,17 @@ pub fn run(args: &Args) -> Outcome<u8> {
     let is_root = rustix::process::geteuid().is_root();
     let manager = if is_root { Manager::System } else { Manager::User };
     let plan = Plan::make(&Places::of_this_machine(is_root)?, args.keep_config);
-    if plan.is_empty() {
+    let has_gateway = is_root && gateway::is_installed();
+    if plan.is_empty() && !has_gateway {
         report::note("there is nothing of wayhome's here to remove");
         tell_kept(&plan);
         return Ok(0);
     }
     let config = configuration(is_root)?;
-    let list: String = plan.remove.iter().map(|thing| format!("  {thing}\n")).collect();
+    let mut list: String = plan.remove.iter().map(|thing| format!("  {thing}\n")).collect();
+    if has_gateway {
+        list += "  the gateway's service, its key, and its user\n";
+    }
     report::note(format!(
         "{}:\n{}",
         if args.dry_run { "would remove" } else { "to be removed" },
@@ -62,6 +66,9 @@ pub fn run(args: &Args) -> Outcome<u8> {
     if !args.dry_run {
         if !args.yes {
             ask()?;
+        }
+        if has_gateway {
+            gateway::uninstall(&gateway::Request { root: None, dry_run: false }, true)?;
         }
         carry_out(&plan, manager)?;
     }

@@ -217,6 +217,14 @@ impl Book {
         self.entries.get(&id)
     }
 
+    /// Who is here, in one line.
+    pub fn sentence(&self) -> String {
+        let homes = self.entries.values().filter(|entry| matches!(entry.role, Role::Home(_)));
+        let (homes, streams) = (homes.count(), self.streams);
+        let plural = |count: usize| if count == 1 { "" } else { "s" };
+        format!("{homes} home{} online, {streams} stream{}", plural(homes), plural(streams))
+    }
+
     /// Whether any home is registered.
     pub fn has_homes(&self) -> bool {
         self.entries.values().any(|entry| matches!(entry.role, Role::Home(_)))

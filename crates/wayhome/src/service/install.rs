@@ -102,7 +102,7 @@ fn service_account(request: &Request) -> Outcome<Option<Account>> {
 }
 
 /// This program, where the service will find it.
-fn program(root: Option<&Path>) -> Outcome<PathBuf> {
+pub fn program(root: Option<&Path>) -> Outcome<PathBuf> {
     let here = std::env::current_exe()
         .map_err(|error| Failure::new("the path of this program is not known").because(&error))?;
     // The kernel says so of a program that was replaced while it ran.
@@ -430,7 +430,7 @@ impl Installation<'_> {
     }
 
     fn start(&self) -> Outcome {
-        let before = self.systemd.show()?;
+        let before = self.systemd.show(NAME)?;
         let exe = format!("/proc/{}/exe", before.get("MainPID"));
         let is_outdated =
             || fs::read_link(exe).is_ok_and(|exe| exe.to_string_lossy().ends_with(" (deleted)"));

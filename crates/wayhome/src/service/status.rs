@@ -1,6 +1,6 @@
 //! `wayhome service status agent`: the unit first, and then the roads.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -67,10 +67,7 @@ pub fn show(request: &Request) -> Outcome<u8> {
         return show_image(request, &systemd);
     }
     systemd.must_run()?;
-    let now = clock_gettime(ClockId::Monotonic);
-    let now =
-        Duration::new(now.tv_sec.try_into().unwrap_or(0), now.tv_nsec.try_into().unwrap_or(0));
-    let unit = UnitStatus::read(&systemd.show()?, now);
+    let unit = UnitStatus::read(NAME, &systemd.show(NAME)?, monotonic());
     let mut agents = Vec::new();
     let mut silent = None;
     if unit.active {
@@ -93,17 +90,9 @@ pub fn show(request: &Request) -> Outcome<u8> {
 
 /// Nothing runs in an image; what can be told is whether it will.
 fn show_image(request: &Request, systemd: &Systemd) -> Outcome<u8> {
-    let file = unit_place(&RunsAs::Own)?;
-    image::check(request.root.as_deref(), [&*file])?;
-    let is_there = below(request.root.as_deref(), &file).is_file();
-    let enabled = is_there && systemd.ctl(&["is-enabled", NAME]).is_ok();
-    let unit = UnitStatus {
-        name: NAME.to_owned(),
-        file: is_there.then_some(file),
-        enabled,
-        state: "in an image".to_owned(),
-        ..UnitStatus::default()
-    };
+    let root = request.root.as_deref().unwrap_or(Path::new("/"));
+    let unit = UnitStatus::of_image(NAME, &unit_place(&RunsAs::Own)?, root, systemd)?;
+    let enabled = unit.enabled;
     say(request, &ServiceStatus { unit, agents: Vec::new() })?;
     Ok(if enabled { 0 } else { FAILED })
 }
@@ -121,10 +110,31 @@ fn say(request: &Request, status: &ServiceStatus) -> Outcome {
     report::data("the status", text)
 }
 
+/// The service manager's clock, which stands still while the machine sleeps.
+pub fn monotonic() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    Duration::new(now.tv_sec.try_into().unwrap_or(0), now.tv_nsec.try_into().unwrap_or(0))
+}
+
 impl UnitStatus {
-    /// Reads what `systemctl show` says; `now` is its clock, which stands still while the machine
-    /// sleeps.
-    pub fn read(unit: &Properties, now: Duration) -> Self {
+    /// A unit in an image: whether it is there, and started with the machine.
+    ///
+    /// # Errors
+    /// If the image is none.
+    pub fn of_image(name: &str, file: &Path, root: &Path, systemd: &Systemd) -> Outcome<Self> {
+        image::check(Some(root), [file])?;
+        let is_there = below(Some(root), file).is_file();
+        Ok(Self {
+            name: name.to_owned(),
+            file: is_there.then(|| file.to_owned()),
+            enabled: is_there && systemd.ctl(&["is-enabled", name]).is_ok(),
+            state: "in an image".to_owned(),
+            ..Self::default()
+        })
+    }
+
+    /// Reads what `systemctl show` says of a unit; `now` is [`monotonic`].
+    pub fn read(name: &str, unit: &Properties, now: Duration) -> Self {
         let ago = |name: &str| {
             let at = Duration::from_micros(unit.number(name)?);
             Some(millis(now.saturating_sub(at)))
@@ -132,7 +142,7 @@ impl UnitStatus {
         let is_there = !matches!(unit.get("LoadState"), "not-found" | "");
         let active = unit.is_active();
         Self {
-            name: NAME.to_owned(),
+            name: name.to_owned(),
             file: is_there.then(|| PathBuf::from(unit.get("FragmentPath"))),
             enabled: unit.get("UnitFileState") == "enabled",
             active,
@@ -155,9 +165,13 @@ impl std::fmt::Display for UnitStatus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let name = &self.name;
         let Some(file) = &self.file else {
+            let what = match name == NAME {
+                true => "agent --config agent.toml",
+                false => "gateway",
+            };
             return writeln!(
                 f,
-                "{name}  not installed\n    install it: `wayhome service install agent --config agent.toml`"
+                "{name}  not installed\n    install it: `wayhome service install {what}`"
             );
         };
         write!(f, "{name}  {}", self.state)?;
@@ -179,7 +193,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> UnitStatus {
-        UnitStatus::read(&Properties::parse(text), Duration::from_secs(100))
+        UnitStatus::read(NAME, &Properties::parse(text), Duration::from_secs(100))
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use super::unit::{NAME, Unit};
+use super::unit::Unit;
 use crate::error::{Failure, Outcome};
 
 /// A service manager: the machine's, a person's, or that of an image which does not run.
@@ -52,11 +52,11 @@ impl Systemd {
         Err(Failure::new(what).because(&said(&output)))
     }
 
-    /// The unit's properties, as `systemctl show` has them.
-    pub fn show(&self) -> Outcome<Properties> {
+    /// A unit's properties, as `systemctl show` has them.
+    pub fn show(&self, unit: &str) -> Outcome<Properties> {
         let names = "LoadState,ActiveState,SubState,UnitFileState,FragmentPath,MainPID,NRestarts,\
                      ActiveEnterTimestampMonotonic,WatchdogUSec,WatchdogTimestampMonotonic,StatusText";
-        let output = run(self.command("systemctl").args(["show", NAME, "--property", names]))?;
+        let output = run(self.command("systemctl").args(["show", unit, "--property", names]))?;
         if !output.status.success() {
             return Err(
                 Failure::usage("the service manager does not answer").because(&said(&output))

@@ -154,7 +154,7 @@ impl Unit {
 }
 
 /// What takes root's service manager to set up.
-const SYSTEM: &[&str] = &[
+pub const SYSTEM: &[&str] = &[
     "AmbientCapabilities=",
     "CapabilityBoundingSet=",
     "PrivateDevices=yes",
@@ -170,7 +170,7 @@ const SYSTEM: &[&str] = &[
 ];
 
 /// What a person's own service manager can do as well.
-const ANYONE: &[&str] = &[
+pub const ANYONE: &[&str] = &[
     "LockPersonality=yes",
     "MemoryDenyWriteExecute=yes",
     "NoNewPrivileges=yes",
@@ -195,12 +195,12 @@ pub fn sysusers() -> String {
 }
 
 /// The path of a program, in which systemd replaces no variable: there is no `$$` for `$`.
-fn program(path: &Path) -> String {
+pub fn program(path: &Path) -> String {
     word(path).replace("$$", "$")
 }
 
 /// A path as one word of a command line (systemd.service(5)).
-fn word(path: &Path) -> String {
+pub fn word(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@:,=".contains(c);
     if !text.is_empty() && text.chars().all(plain) {

@@ -13,6 +13,7 @@
 
 mod boots;
 mod disk;
+mod gateway;
 mod processes;
 mod road;
 mod service;

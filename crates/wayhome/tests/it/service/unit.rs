@@ -93,3 +93,22 @@ fn the_job_is_a_property_list() {
     assert_eq!(said, format!("wayhome.agent fan True 63\n{arguments}\n"));
     assert!(job.render().contains("UNTESTED on macOS"));
 }
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_gateways_unit_and_rates_it_as_safe() {
+    if !has("systemd-analyze") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(wayhome::service::gateway::NAME);
+    fs::write(&file, wayhome::service::gateway::unit(WAYHOME.as_ref())).unwrap();
+    let mut verify = Command::new("systemd-analyze");
+    verify.args(["verify", "--man=no", "--recursive-errors=no", "--system"]).arg(&file);
+    let (code, _, error) = output(verify.env("XDG_RUNTIME_DIR", folder.path()));
+    let ours: Vec<&str> = error.lines().filter(|line| line.contains("wayhome")).collect();
+    assert!(ours.is_empty() && code == 0, "{error}");
+    let mut security = Command::new("systemd-analyze");
+    security.args(["security", "--no-pager", "--offline=true", "--threshold=25"]).arg(&file);
+    let (code, rated, error) = output(&mut security);
+    assert_eq!(code, 0, "{rated}{error}");
+}
