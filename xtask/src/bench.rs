@@ -70,6 +70,8 @@ enum Measurement {
     Idle,
     /// The native road: the first byte of an ssh session, and a whole one
     First,
+    /// The native road: 10,000 homes at one gateway, and their return after it was killed
+    Storm,
 }
 
 /// What every measurement is told.
@@ -113,6 +115,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             Measurement::Echo => native::echo::measure(&bench)?,
             Measurement::Idle => native::idle::measure(&bench)?,
             Measurement::First => native::first::measure(&bench)?,
+            Measurement::Storm => native::storm::measure(&bench)?,
         };
         let name = format!("{measurement:?}").to_lowercase();
         figures::write(&bench.folder.join(name).with_extension("json"), &about, &rows)?;

@@ -46,6 +46,8 @@ pub const TEST: &[Need] = &[
     // These play the servers that are no sshd.
     ("openssl", "openssl"),
     ("python3", "python3"),
+    // Debian's own, which has its packages: another one may come first on PATH.
+    ("/usr/bin/python3", "python3"),
     ("/usr/lib/python3/dist-packages/websockets/__init__.py", "python3-websockets"),
     ("systemd-analyze", "systemd"),
 ];

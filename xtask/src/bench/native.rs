@@ -6,4 +6,5 @@ pub mod echo;
 pub mod first;
 pub mod idle;
 mod seats;
+pub mod storm;
 mod targets;
