@@ -131,11 +131,18 @@ pub async fn run(config: Config) -> Outcome {
 }
 
 /// A connection is a descriptor. What a process has without asking (1,024 in most places) is less than
-/// it may have.
-fn raise_descriptors() {
+/// it may have, and root may have what the kernel allows at all (`fs.nr_open`, proc(5)).
+pub fn raise_descriptors() {
     let limit = getrlimit(Resource::Nofile);
+    let most = std::fs::read_to_string("/proc/sys/fs/nr_open").ok();
+    let most = most.and_then(|text| text.trim().parse::<u64>().ok()).filter(|most| {
+        let all = Rlimit { current: Some(*most), maximum: Some(*most) };
+        limit.maximum.is_some_and(|now| now < *most) && setrlimit(Resource::Nofile, all).is_ok()
+    });
     let raised = Rlimit { current: limit.maximum, ..limit };
-    if let Err(why) = setrlimit(Resource::Nofile, raised) {
+    if most.is_none()
+        && let Err(why) = setrlimit(Resource::Nofile, raised)
+    {
         tracing::warn!("no more than {:?} connections fit: {why}", limit.current);
     }
 }

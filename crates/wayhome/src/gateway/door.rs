@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv, sockopt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -32,6 +33,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Connections that the kernel keeps for us meanwhile; it has an upper limit of its own
 /// (`net.core.somaxconn`).
 const BACKLOG: u32 = 4096;
+
+/// How long a complaint is not repeated.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// When nothing can be accepted: out of descriptors, say. They come back when others are closed.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -72,10 +76,15 @@ pub fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Takes in whoever comes. Never ends.
 pub async fn keep(gateway: Arc<Gateway>, listener: TcpListener) {
+    let mut full = Full::default();
     loop {
-        let Ok((tcp, from)) = listener.accept().await else {
-            tokio::time::sleep(PAUSE).await;
-            continue;
+        let (tcp, from) = match listener.accept().await {
+            Ok(came) => came,
+            Err(why) => {
+                full.tell(&why);
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
         };
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         let id = gateway.new_id();
@@ -88,6 +97,30 @@ pub async fn keep(gateway: Arc<Gateway>, listener: TcpListener) {
             // In a crowd its task may come to that too late.
             book.spoke(id);
         }
+    }
+}
+
+/// Says that nobody can be taken in, and not each time.
+#[derive(Default)]
+struct Full(Option<Instant>);
+
+impl Full {
+    fn tell(&mut self, why: &io::Error) {
+        if self.0.is_some_and(|said| said.elapsed() < AGAIN) {
+            return;
+        }
+        self.0 = Some(Instant::now());
+        let is_full = matches!(
+            why.raw_os_error().map(Errno::from_raw_os_error),
+            Some(Errno::MFILE | Errno::NFILE)
+        );
+        let remedy = match is_full {
+            true => {
+                "; a connection is a descriptor: raise `LimitNOFILE` of the service, or `ulimit -n`"
+            }
+            false => "",
+        };
+        tracing::warn!(event = "full", "nobody new can be taken in: {why}{remedy}");
     }
 }
 

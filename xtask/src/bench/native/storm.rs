@@ -37,7 +37,7 @@ pub fn measure(bench: &Bench<'_>) -> Result<Vec<Row>> {
         Row::new("10,000 homes come for the first time", "s", None),
         Row::new("each of 10,000: gateway's anonymous memory", "KB", Some(30.0)),
         Row::new("each of 10,000: kernel's sockets and files", "KB", None)
-            .note("the gateway's half, of three connections"),
+            .note("the gateway's half; of 1.9 connections"),
         Row::new("each of 10,000: gateway's CPU", "ms/min", None).note("a heartbeat each 5 s"),
         Row::new("gateway killed: 10,000 homes registered again", "s", Some(15.0))
             .note("from the kill, of which it was down for 1 s"),
