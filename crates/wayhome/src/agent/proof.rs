@@ -273,7 +273,7 @@ async fn greet(
 }
 
 /// The smallest request that every HTTP server answers (RFC 1945).
-const HTTP_HELLO: &[u8] = b"HEAD / HTTP/1.0\r\nConnection: close\r\n\r\n";
+pub const HTTP_HELLO: &[u8] = b"HEAD / HTTP/1.0\r\nConnection: close\r\n\r\n";
 
 /// A ClientHello of TLS 1.2 without extensions (RFC 5246, its section on ClientHello), its random all zero. Every TLS
 /// server answers it, if only with an alert that it wants a newer version; we read no further.

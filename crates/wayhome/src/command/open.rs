@@ -1,13 +1,14 @@
 //! `wayhome open`
 
 use std::ffi::OsString;
+use std::pin::pin;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Duration, timeout};
 
-use crate::agent::proof::TLS_HELLO;
+use crate::agent::proof::{HTTP_HELLO, TLS_HELLO};
 use crate::client::{Goal, Laptop, Stream, Way};
 use crate::command::agent::runtime;
 use crate::command::signals::Signals;
@@ -18,6 +19,9 @@ use crate::report;
 
 /// How long a server may take to say what it speaks.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// And how long for TLS, when it has answered in HTTP.
+const GRACE: Duration = Duration::from_millis(300);
 
 /// On the laptop: a home's web service in the browser, until ^C or TERM.
 ///
@@ -81,17 +85,39 @@ pub fn run(args: &Args) -> Outcome<u8> {
 
 /// `https` if it answers to TLS, and else `http`. What cannot be had is said before a browser shows
 /// a page of its own about it.
+///
+/// Both are asked at once: a server of the one kind may wait for the end of what it does not
+/// understand, and one of TLS may tell so in plain HTTP.
 async fn scheme(forward: &Forward, goal: &Goal) -> Outcome<&'static str> {
+    let mut https = pin!(speaks(forward, goal, TLS_HELLO, |first| matches!(first, 0x15 | 0x16)));
+    let mut http = pin!(speaks(forward, goal, HTTP_HELLO, |first| first == b'H'));
+    let is_https = tokio::select! {
+        is_https = &mut https => is_https?,
+        is_http = &mut http => match is_http? {
+            true => timeout(GRACE, https).await.unwrap_or(Ok(false))?,
+            false => https.await?,
+        },
+    };
+    Ok(if is_https { "https" } else { "http" })
+}
+
+/// Whether a server's answer to this begins so.
+async fn speaks(
+    forward: &Forward,
+    goal: &Goal,
+    hello: &[u8],
+    is_so: impl Fn(u8) -> bool,
+) -> Outcome<bool> {
     let Stream { mut tls, .. } = forward.probe(goal).await?;
     let mut first = [0];
     let asked = async {
-        tls.write_all(TLS_HELLO).await?;
+        tls.write_all(hello).await?;
         tls.flush().await?;
         tls.read(&mut first).await
     };
     let answered = timeout(PATIENCE, asked).await;
-    let speaks_tls = matches!(answered, Ok(Ok(1..))) && matches!(first, [0x15 | 0x16]);
-    Ok(if speaks_tls { "https" } else { "http" })
+    let [first] = first;
+    Ok(matches!(answered, Ok(Ok(1..))) && is_so(first))
 }
 
 /// Opens the page, where there is a browser.
