@@ -30,6 +30,9 @@ use crate::time::Time;
 /// generation. Each has a grant; of more than this, the one that was away longest is forgotten.
 const REMEMBERED: usize = 16_384;
 
+/// How long after the return of a gateway a home may take to be back, before it counts as offline.
+const RETURN: Duration = Duration::from_secs(5);
+
 /// A connection at the gateway, of whichever kind. It is used for one thing, and never again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(pub u64);
@@ -139,6 +142,10 @@ pub struct Registry {
     alarms: BTreeSet<(Time, Name)>,
     /// The homes that are offline, by when they were last seen.
     offline: BTreeSet<(Time, Name)>,
+    /// Until when homes may be on their way back.
+    awaited: Time,
+    /// The clients that wait for that. Each has room for its stream, and so they are bounded.
+    early: BTreeMap<ConnId, Name>,
 }
 
 impl Registry {
@@ -151,7 +158,15 @@ impl Registry {
             conns: BTreeMap::new(),
             alarms: BTreeSet::new(),
             offline: BTreeSet::new(),
+            awaited: Time::ZERO,
+            early: BTreeMap::new(),
         }
+    }
+
+    /// The gateway is back after a restart, and no home is yet. For some seconds nobody is told that
+    /// a home is offline: clients wait for it.
+    pub fn awaits_homes(&mut self, now: Time) {
+        self.awaited = now + RETURN;
     }
 
     /// `Register`: answered by `Accept` or `Refuse`, now or within half a second.
@@ -165,6 +180,10 @@ impl Registry {
         self.conns.insert(conn, name.clone());
         self.homes.entry(name.clone()).or_default().register(claim, now, &mut out);
         self.settle(&name, &out);
+        let early = self.early.iter().filter(|(_, home)| **home == name);
+        for client in early.map(|(client, _)| *client).collect::<Vec<_>>() {
+            out.extend(self.take(client, &name, now));
+        }
         out
     }
 
@@ -214,11 +233,14 @@ impl Registry {
 
     /// `Open`: this client wants a stream. It gets the data connection that came last (`Give`), now
     /// or within 5 s; after that it is refused (`HOME_SILENT`). Refused at once if the home is not
-    /// registered (`OFFLINE`), or 16 others wait (`FULL`). A client whose data connection turned out
+    /// registered (`OFFLINE`; soon after a restart it is waited for), or 16 others wait (`FULL`). A client whose data connection turned out
     /// to be dead may ask again.
     pub fn take(&mut self, client: ConnId, home: &Name, now: Time) -> Vec<Action> {
         let mut out = self.closed(client, now);
         match self.homes.get_mut(home).and_then(Home::live_mut) {
+            None if now < self.awaited => {
+                self.early.insert(client, home.clone());
+            }
             None => out.push(Action::Refuse(client, Reason::Offline)),
             Some(live) => {
                 self.conns.insert(client, home.clone());
@@ -234,6 +256,7 @@ impl Registry {
     pub fn closed(&mut self, conn: ConnId, now: Time) -> Vec<Action> {
         let out = self.at_conn(conn, |home, out| home.closed(conn, now, out));
         self.conns.remove(&conn);
+        self.early.remove(&conn);
         out
     }
 
@@ -256,12 +279,18 @@ impl Registry {
             self.settle(&name, &out);
             all.extend(out);
         }
+        if now >= self.awaited {
+            let early = core::mem::take(&mut self.early).into_keys();
+            all.extend(early.map(|client| Action::Refuse(client, Reason::Offline)));
+        }
         all
     }
 
     /// When to call [`Self::tick`]. It may be too early, and never is too late.
     pub fn next_timer(&self) -> Option<Time> {
-        self.alarms.first().map(|(at, _)| *at)
+        let alarm = self.alarms.first().map(|(at, _)| *at);
+        let early = (!self.early.is_empty()).then_some(self.awaited);
+        alarm.into_iter().chain(early).min()
     }
 
     /// What is known of a home.

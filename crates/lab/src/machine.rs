@@ -34,6 +34,8 @@ esac
 mount -t tmpfs -o mode=1777 tmpfs /tmp
 mkdir -p /run/etc /run/sshd /run/homes
 cp -a /etc/. /run/etc/
+# It has no wayhome, also where the machine around it has one.
+rm -rf /run/etc/wayhome /run/etc/systemd/system/wayhome-*
 mount --bind /run/etc /etc
 mount -t tmpfs -o mode=755 tmpfs /var/lib
 mount -t tmpfs -o mode=755 tmpfs /var/log

@@ -8,6 +8,7 @@
 mod book;
 pub mod config;
 mod door;
+mod handover;
 mod holder;
 mod local;
 mod mailbox;
@@ -16,9 +17,11 @@ mod refusals;
 mod registered;
 mod seek;
 mod status;
+mod store;
 mod stream;
 mod waiting;
 
+use std::mem;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,6 +48,9 @@ use crate::wire::identity::Identity;
 use crate::wire::tls;
 use book::Book;
 use config::{Config, Limits};
+use handover::Parted;
+use ports::LeftPorts;
+use store::Store;
 
 /// The control socket of a gateway, in the folder for sockets.
 pub const SOCKET: &str = "gateway.sock";
@@ -61,11 +67,23 @@ const TICK: Duration = Duration::from_millis(10);
 /// How long those who are told of the end may take.
 const PARTING: Duration = Duration::from_secs(1);
 
+/// How long those may take, before a restart, who can end soon and could not be handed over: a
+/// handshake from far away, a request by a port.
+const HURRY: Duration = Duration::from_secs(1);
+
+/// How long after a restart a port waits for its home.
+const LEFT: Duration = Duration::from_secs(30);
+
+/// How often somebody's leaving is looked for.
+const GLANCE: Duration = Duration::from_millis(10);
+
 /// Runs a gateway until it is told to end.
 ///
 /// # Errors
 /// If the configuration, the identity or the grants are wrong, or an address is taken.
 pub async fn run(config: Config) -> Outcome {
+    // First, before anything else has a descriptor.
+    let (store, mut left) = Store::of_environment();
     raise_descriptors();
     let runtime = paths::runtime_dir()?;
     paths::private_dir(&runtime)?;
@@ -79,10 +97,21 @@ pub async fn run(config: Config) -> Outcome {
     }
     let grants = Followed::open(&config.grants, Seat::Gateway)?;
     let control = Server::bind_alone(&runtime.join(SOCKET))?;
-    let listeners = door::listen(&config.listen)?;
+    let is_restart = !left.is_empty();
+    let listeners = door::listen(&config.listen, &store, &mut left)?;
     let tls = tls::server(&identity, &[tls::LEG, tls::JOIN])
         .map_err(|why| Failure::new("TLS cannot be set up").because(&why))?;
-    let gateway = Arc::new(Gateway::new(config.limits, tls, grants.standing()));
+    let gateway = Gateway::new(config.limits, tls, grants.standing(), store);
+    let gateway = Arc::new(gateway);
+    *gateway.left_ports() = LeftPorts::take(&mut left);
+    if is_restart {
+        gateway.book().registry.awaits_homes(gateway.now());
+    }
+    handover::go_on(&gateway, &mut left);
+    for name in left.names() {
+        gateway.store.remove(name);
+    }
+    drop(left);
 
     let mut signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()]
         .map(|kind| signal(kind));
@@ -95,6 +124,7 @@ pub async fn run(config: Config) -> Outcome {
         tasks.spawn(door::keep(Arc::clone(&gateway), listener));
     }
     tasks.spawn(keep_time(Arc::clone(&gateway)));
+    tokio::spawn(give_up_ports(Arc::clone(&gateway)));
     let mut following = pin!(grants.follow());
 
     let addresses = listen.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
@@ -125,9 +155,38 @@ pub async fn run(config: Config) -> Outcome {
     }
     tracing::info!(event = "ending", "ending");
     manager.stopping();
-    tasks.abort_all();
+    // Whoever comes from now on waits for the next process, where there will be one.
+    gateway.store.close();
+    tasks.shutdown().await;
+    gateway.book().ports.stop();
+    if gateway.store.is_there() {
+        gateway.hurry().await;
+    }
+    let carried = gateway.book().carried();
     gateway.part().await;
+    let parted = mem::take(&mut *gateway.parted.lock().unwrap_or_else(PoisonError::into_inner));
+    if gateway.store.is_there() {
+        match handover::leave(&gateway.store, &parted) {
+            Ok(()) => tracing::info!(
+                event = "handed-over",
+                "{} streams are left for the next process; {carried} by ports are cut",
+                parted.len()
+            ),
+            Err(why) => tracing::warn!(
+                event = "handover-failed",
+                "{} streams are cut, for they cannot be left for the next process: {why}",
+                parted.len()
+            ),
+        }
+    }
     Ok(())
+}
+
+/// Closes the ports of the process before that no home has asked for again.
+async fn give_up_ports(gateway: Arc<Gateway>) {
+    tokio::time::sleep(LEFT).await;
+    let left = mem::take(&mut *gateway.left_ports());
+    left.give_up(&gateway.store);
 }
 
 /// A connection is a descriptor. What a process has without asking (1,024 in most places) is less than
@@ -171,6 +230,12 @@ struct Gateway {
     /// Something is due earlier than it was.
     sooner: Arc<Notify>,
     farewells: Arc<Semaphore>,
+    /// What the next process gets.
+    store: Arc<Store>,
+    /// Streams that are for it.
+    parted: Mutex<Vec<Parted>>,
+    /// Ports that are listened on, since before this process, for homes that are not back.
+    left_ports: Mutex<LeftPorts>,
     began: Instant,
     next: AtomicU64,
 }
@@ -180,6 +245,7 @@ impl Gateway {
         limits: Limits,
         tls: Arc<ServerConfig>,
         standing: watch::Receiver<Arc<Standing>>,
+        store: Store,
     ) -> Self {
         let sooner = Arc::new(Notify::new());
         Self {
@@ -189,6 +255,9 @@ impl Gateway {
             book: Mutex::new(Book::new(limits, Arc::clone(&sooner))),
             sooner,
             farewells: Arc::new(Semaphore::new(FAREWELLS)),
+            store: Arc::new(store),
+            parted: Mutex::default(),
+            left_ports: Mutex::default(),
             began: Instant::now(),
             next: AtomicU64::new(1),
         }
@@ -225,12 +294,31 @@ impl Gateway {
         standing.grants.name_of(key).map(ToString::to_string)
     }
 
+    fn left_ports(&self) -> MutexGuard<'_, LeftPorts> {
+        self.left_ports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A stream is for the next process.
+    fn keep(&self, stream: Parted) {
+        self.parted.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
+    }
+
+    /// Gives those a moment to end who can not be handed over.
+    async fn hurry(&self) {
+        let all = async {
+            while self.book().has_hurried() {
+                tokio::time::sleep(GLANCE).await;
+            }
+        };
+        let _ = tokio::time::timeout(HURRY, all).await;
+    }
+
     /// Tells everybody that it ends, and gives them a moment to hear it.
     async fn part(&self) {
         self.book().dismiss_all(Reason::GoingAway, self.now());
         let gone = async {
-            while self.book().has_homes() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+            while self.book().has_homes_or_streams() {
+                tokio::time::sleep(GLANCE).await;
             }
         };
         let _ = tokio::time::timeout(PARTING, gone).await;

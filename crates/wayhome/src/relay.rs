@@ -6,6 +6,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -36,20 +37,78 @@ pub struct Counts {
     pub back: AtomicU64,
 }
 
-/// Copies both ways until both have ended. If it is dropped before that, or fails, both sockets are
-/// reset.
+/// Two sockets that are joined, and what is on its way between them.
 ///
-/// # Errors
-/// What the first of them failed with.
-pub async fn join(first: TcpStream, second: TcpStream, counts: &Counts) -> io::Result<()> {
-    prepare(&first)?;
-    prepare(&second)?;
-    tokio::try_join!(copy(&first, &second, &counts.there), copy(&second, &first, &counts.back),)?;
-    // Only now is a close an end. What the kernels still hold is delivered.
-    for socket in [&first, &second] {
-        sockopt::set_socket_linger(socket, None)?;
+/// If it is dropped before both ways have ended, both sockets are reset.
+#[derive(Debug)]
+pub struct Joint {
+    /// The one.
+    pub first: TcpStream,
+    /// The other.
+    pub second: TcpStream,
+    /// From the first to the second.
+    pub there: OneWay,
+    /// From the second to the first.
+    pub back: OneWay,
+    /// What has gone over it.
+    pub counts: Arc<Counts>,
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+pub struct OneWay {
+    /// What was read, of which so much was written.
+    bytes: Vec<u8>,
+    written: usize,
+    /// An end came, and was passed on.
+    has_ended: bool,
+}
+
+impl OneWay {
+    /// One that was broken off somewhere else: with what was read there and not written.
+    pub fn resumed(bytes: Vec<u8>, has_ended: bool) -> Self {
+        Self { bytes, written: 0, has_ended }
     }
-    Ok(())
+
+    /// What was read and not written yet.
+    pub fn on_its_way(&self) -> &[u8] {
+        self.bytes.get(self.written..).unwrap_or_default()
+    }
+
+    /// Whether an end came.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+}
+
+impl Joint {
+    /// Joins two sockets.
+    ///
+    /// # Errors
+    /// If one of them is no socket any more.
+    pub fn new(first: TcpStream, second: TcpStream, counts: Arc<Counts>) -> io::Result<Self> {
+        prepare(&first)?;
+        prepare(&second)?;
+        Ok(Self { first, second, there: OneWay::default(), back: OneWay::default(), counts })
+    }
+
+    /// Copies both ways until both have ended. It may be given up at any time and begun again, and
+    /// goes on where it was.
+    ///
+    /// # Errors
+    /// What the first of them failed with.
+    pub async fn run(&mut self) -> io::Result<()> {
+        let Self { first, second, there, back, counts } = self;
+        tokio::try_join!(
+            copy(first, second, there, &counts.there),
+            copy(second, first, back, &counts.back),
+        )?;
+        // Only now is a close an end. What the kernels still hold is delivered.
+        for socket in [first, second] {
+            sockopt::set_socket_linger(socket, None)?;
+        }
+        Ok(())
+    }
 }
 
 /// The same where one side is carried by a leg's own TLS. The first is towards the second.
@@ -129,19 +188,29 @@ pub fn keep_alive(socket: &TcpStream) -> io::Result<()> {
 }
 
 /// One direction, up to its end.
-async fn copy(from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> io::Result<()> {
-    loop {
+///
+/// It waits nowhere with anything that `way` does not know of.
+async fn copy(
+    from: &TcpStream,
+    to: &TcpStream,
+    way: &mut OneWay,
+    count: &AtomicU64,
+) -> io::Result<()> {
+    write(to, way, count).await?;
+    while !way.has_ended {
         // First that there is something, and only then room for it.
+        way.bytes = Vec::new();
         from.readable().await?;
-        let mut chunk = Vec::with_capacity(CHUNK);
+        way.bytes.reserve_exact(CHUNK);
         let mut moved = 0;
         while moved < TURN {
-            chunk.clear();
-            match from.try_read_buf(&mut chunk) {
-                Ok(0) => return Ok(shutdown(to, Shutdown::Write)?),
+            match from.try_read_buf(&mut way.bytes) {
+                Ok(0) => {
+                    way.has_ended = true;
+                    return Ok(shutdown(to, Shutdown::Write)?);
+                }
                 Ok(read) => {
-                    write(to, &chunk).await?;
-                    count.fetch_add(read as u64, Ordering::Relaxed);
+                    write(to, way, count).await?;
                     moved += read;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -149,16 +218,27 @@ async fn copy(from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> io::Result
             }
         }
     }
+    Ok(())
 }
 
-async fn write(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match to.try_write(bytes) {
-            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+/// Writes what is on its way.
+async fn write(to: &TcpStream, way: &mut OneWay, count: &AtomicU64) -> io::Result<()> {
+    loop {
+        let rest = way.on_its_way();
+        if rest.is_empty() {
+            break;
+        }
+        match to.try_write(rest) {
+            Ok(written) => {
+                way.written += written;
+                count.fetch_add(written as u64, Ordering::Relaxed);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => to.writable().await?,
             Err(error) => return Err(error),
         }
     }
+    way.bytes.clear();
+    way.written = 0;
     Ok(())
 }
 

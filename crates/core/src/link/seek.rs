@@ -448,6 +448,10 @@ impl Link {
                 Some(cap) if was_up => {
                     self.seek = Seek::Waiting { until: now + self.backoff.spread(cap) };
                 }
+                // It said that it starts anew, and how often it does is no sign of its not wanting us.
+                _ if cause == Cause::GatewayGoingAway => {
+                    self.seek = Seek::Waiting { until: now + self.wait(cause.retry()) };
+                }
                 _ => self.seek = Seek::Waiting { until: now + self.wait(Retry::Gently) },
             }
         }

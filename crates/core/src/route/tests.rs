@@ -385,3 +385,25 @@ fn of_the_homes_that_are_offline_the_oldest_is_forgotten() {
     assert_eq!(registry.homes().count(), 1);
     assert_eq!(registry.offline.len(), 1);
 }
+
+#[test]
+fn soon_after_a_restart_a_client_waits_for_its_home() {
+    let mut registry = Registry::new(POOL);
+    registry.awaits_homes(at(100));
+    for client in [20, 21, 22] {
+        assert_eq!(registry.take(ConnId(client), &home(), at(200)), vec![]);
+    }
+    assert_eq!(registry.take(ConnId(30), &name("home-b"), at(200)), vec![]);
+    assert_eq!(registry.closed(ConnId(21), at(300)), vec![]);
+    // It is back: whoever waits still, waits for its data connections now.
+    let actions = registry.register(claim(1, 1), at(1_000));
+    assert_eq!(actions, vec![accept(1, 1), wanted(1, 1), wanted(1, 1)]);
+    assert_eq!(ready(&mut registry, 10, 1, 1, 1_100), vec![give(20, 10)]);
+    assert_eq!(ready(&mut registry, 11, 1, 1, 1_100), vec![give(22, 11)]);
+    // The other one is not.
+    assert_eq!(registry.next_timer(), Some(at(5_100)));
+    assert_eq!(registry.tick(at(5_099)), vec![]);
+    assert_eq!(registry.tick(at(5_100)), vec![refuse(30, Reason::Offline)]);
+    let late = registry.take(ConnId(31), &name("home-b"), at(5_100));
+    assert_eq!(late, vec![refuse(31, Reason::Offline)]);
+}

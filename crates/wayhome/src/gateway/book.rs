@@ -80,6 +80,29 @@ pub struct Entry {
     mail: Arc<Mailbox>,
 }
 
+impl Entry {
+    /// Whether it has a right to be here.
+    fn may_stay(&self, grants: &Grants, wall: u64) -> Result<(), Reason> {
+        let Peer { key, from, .. } = &self.peer;
+        let may_be = |home, key: &Key, from: &SocketAddr| {
+            grants.may_be(key, home, from.ip(), wall).map(drop)
+        };
+        let may_reach = |home| grants.may_reach(key, home, from.ip(), wall).map(drop);
+        match &self.role {
+            Role::Home(home) | Role::Waiting(home) => may_be(home, key, from),
+            Role::Client(home) => may_reach(home),
+            // It has no key. Its home's port ends with the home's own right to it.
+            Role::Caller => Ok(()),
+            Role::Stream(Stream { home, port: None, carrier: (key, from), .. }) => {
+                may_reach(home).and_then(|()| may_be(home, key, from))
+            }
+            Role::Stream(Stream { home, port: Some(port), carrier: (key, from), .. }) => {
+                grants.may_have_port(key, home, *port, from.ip(), wall).map(drop)
+            }
+        }
+    }
+}
+
 /// The book.
 pub struct Book {
     /// Homes, and who waits for them.
@@ -167,10 +190,10 @@ impl Book {
         self.perform(actions);
     }
 
-    /// A client's wait is over: it has its stream.
-    pub fn begin_stream(&mut self, id: ConnId, stream: Stream) {
+    /// A client's wait is over: it has its stream, since this moment.
+    pub fn begin_stream(&mut self, id: ConnId, stream: Stream, since: Instant) {
         if let Some(entry) = self.entries.get_mut(&id) {
-            (entry.role, entry.since) = (Role::Stream(stream), Instant::now());
+            (entry.role, entry.since) = (Role::Stream(stream), since);
         }
     }
 
@@ -225,9 +248,23 @@ impl Book {
         format!("{homes} home{} online, {streams} stream{}", plural(homes), plural(streams))
     }
 
-    /// Whether any home is registered.
-    pub fn has_homes(&self) -> bool {
-        self.entries.values().any(|entry| matches!(entry.role, Role::Home(_)))
+    /// Whether any home is registered, or a stream lives.
+    pub fn has_homes_or_streams(&self) -> bool {
+        self.entries.values().any(|entry| matches!(entry.role, Role::Home(_) | Role::Stream(_)))
+    }
+
+    /// Whether anybody is here who would lose by the end of this process, and may soon have what they
+    /// came for.
+    pub fn has_hurried(&self) -> bool {
+        let waits = |entry: &Entry| matches!(entry.role, Role::Client(_) | Role::Caller);
+        self.half_open() > 0 || self.carried() > 0 || self.entries.values().any(waits)
+    }
+
+    /// How many streams came by ports.
+    pub fn carried(&self) -> usize {
+        let is_carried =
+            |entry: &&Entry| matches!(&entry.role, Role::Stream(Stream { port: Some(_), .. }));
+        self.entries.values().filter(is_carried).count()
     }
 
     /// Somebody wants to be a home.
@@ -290,24 +327,8 @@ impl Book {
     /// Looks at everybody once more: who has no right to be here any more, ends.
     pub fn judge(&mut self, grants: &Grants, wall: u64, now: Time) {
         let judged = self.entries.iter().filter_map(|(id, entry)| {
-            let Peer { key, from, .. } = &entry.peer;
-            let may_be = |home, key: &Key, from: &SocketAddr| {
-                grants.may_be(key, home, from.ip(), wall).map(drop)
-            };
-            let may_reach = |home| grants.may_reach(key, home, from.ip(), wall).map(drop);
-            let judged = match &entry.role {
-                Role::Home(home) | Role::Waiting(home) => may_be(home, key, from),
-                Role::Client(home) => may_reach(home),
-                // It has no key. Its home's port ends with the home's own right to it.
-                Role::Caller => Ok(()),
-                Role::Stream(Stream { home, port: None, carrier: (key, from), .. }) => {
-                    may_reach(home).and_then(|()| may_be(home, key, from))
-                }
-                Role::Stream(Stream { home, port: Some(port), carrier: (key, from), .. }) => {
-                    grants.may_have_port(key, home, *port, from.ip(), wall).map(drop)
-                }
-            };
-            judged.err().map(|reason| (*id, reason))
+            let reason = entry.may_stay(grants, wall).err()?;
+            Some((*id, reason))
         });
         let mut judged: Vec<_> = judged.collect();
         judged.extend(self.ports.owners().filter_map(|(port, owner)| {
@@ -320,6 +341,14 @@ impl Book {
             self.dismiss(id, reason, now);
         }
         self.registry.retain(|home| grants.has_home(home));
+    }
+
+    /// Looks at one who was judged by other grants than these.
+    pub fn judge_one(&mut self, id: ConnId, grants: &Grants, wall: u64, now: Time) {
+        let judged = self.entries.get(&id).map(|entry| entry.may_stay(grants, wall));
+        if let Some(Err(reason)) = judged {
+            self.dismiss(id, reason, now);
+        }
     }
 
     /// Everybody ends.

@@ -1,8 +1,10 @@
 //! The door: whoever connects is a stranger until they have proven their key and said what they want.
 //! How many strangers there may be, and who of them has to go, `core::admission` decides.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,7 @@ use wayhome_core::route::ConnId;
 
 use super::book::Peer;
 use super::refusals::Refused;
+use super::store::{self, Left, Store};
 use super::{Gateway, registered, stream, waiting};
 use crate::error::{Failure, Outcome};
 use crate::wire::leg::Leg;
@@ -44,10 +47,30 @@ const PAUSE: Duration = Duration::from_millis(50);
 const SOFTWARE: usize = 64;
 const DETAIL: usize = 256;
 
-/// Begins to listen everywhere.
-pub fn listen(addresses: &[SocketAddr]) -> Outcome<Vec<TcpListener>> {
+/// Begins to listen everywhere. What an earlier process listened on is gone on with, and whoever came
+/// meanwhile waits there.
+pub fn listen(
+    addresses: &[SocketAddr],
+    store: &Store,
+    left: &mut Left,
+) -> Outcome<Vec<TcpListener>> {
+    let mut before: HashMap<_, _> = HashMap::new();
+    for (name, at, listener) in left.take_listeners(store::LISTENER) {
+        match addresses.contains(&at) {
+            true => drop(before.insert(at, listener)),
+            false => store.remove(&name),
+        }
+    }
+    let mut listen = |address: &SocketAddr| {
+        if let Some(listener) = before.remove(address) {
+            return TcpListener::from_std(listener);
+        }
+        let listener = listen_at(*address)?;
+        store.put(&store::name_of(*address), &[listener.as_fd()])?;
+        Ok(listener)
+    };
     let listen = |address: &SocketAddr| {
-        listen_at(*address).map_err(|why| {
+        listen(address).map_err(|why| {
             let taken = why.kind() == io::ErrorKind::AddrInUse;
             let hint = match taken {
                 true => "`ss -lntp` shows who has it; another port is set with `listen`",

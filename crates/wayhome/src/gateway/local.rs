@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::net::TcpStream;
 use wayhome_core::health::Detail;
@@ -57,7 +58,7 @@ pub async fn serve(
                 counts: Arc::default(),
             };
             let counts = Arc::clone(&stream.counts);
-            gateway.book().begin_stream(id, stream);
+            gateway.book().begin_stream(id, stream, Instant::now());
             join(id, tcp, *carrier, &mail, &counts).await;
         }
         Met::Refused(refusal) => record(&gateway, &peer, Some(&home), &refusal),

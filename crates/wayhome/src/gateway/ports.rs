@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{self, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use wayhome_core::refusal::{Reason, Refusal};
 use wayhome_core::route::ConnId;
 
 use super::book::Peer;
+use super::store::{Left, Store};
 use super::{Gateway, door, holder, local, wall_clock};
 
 /// When nothing can be accepted: out of descriptors, say. They come back when others are closed.
@@ -40,13 +42,21 @@ pub struct Owner {
 #[derive(Debug)]
 struct Entry {
     owner: Owner,
-    /// The tasks that listen. They end with it.
-    listening: Vec<AbortHandle>,
+    listening: Option<Listening>,
 }
 
-impl Drop for Entry {
+/// The tasks that listen on a port. They end with it.
+#[derive(Debug)]
+struct Listening {
+    tasks: Vec<AbortHandle>,
+    port: u16,
+    store: Arc<Store>,
+}
+
+impl Drop for Listening {
     fn drop(&mut self) {
-        self.listening.iter().for_each(AbortHandle::abort);
+        self.tasks.iter().for_each(AbortHandle::abort);
+        self.store.remove(&name_of(self.port));
     }
 }
 
@@ -68,7 +78,7 @@ impl Ports {
                 Ok(false)
             }
             None => {
-                self.0.insert(port, Entry { owner, listening: Vec::new() });
+                self.0.insert(port, Entry { owner, listening: None });
                 Ok(true)
             }
         }
@@ -95,6 +105,11 @@ impl Ports {
         if self.owner(port).is_some_and(|owner| owner.conn == conn) {
             self.0.remove(&port);
         }
+    }
+
+    /// Takes in nobody any more.
+    pub fn stop(&mut self) {
+        self.0.values_mut().for_each(|entry| entry.listening = None);
     }
 
     /// Closes all ports of a connection that is gone.
@@ -129,7 +144,8 @@ pub fn open(
         Ok(false) => return Ok(()),
         Err(other) => return Err(taken(&format!("the home `{other}` has it"))),
     }
-    let listeners = match listen(port) {
+    let before = gateway.left_ports().0.remove(&port);
+    let listeners = match before.map_or_else(|| listen(port, &gateway.store), go_on) {
         Ok(listeners) => listeners,
         Err(why) => {
             gateway.book().ports.close(port, peer.id);
@@ -144,11 +160,11 @@ pub fn open(
         }
     };
     let keep = |listener| tokio::spawn(keep(Arc::clone(gateway), port, listener)).abort_handle();
-    let listening: Vec<AbortHandle> = listeners.into_iter().map(keep).collect();
+    let tasks = listeners.into_iter().map(keep).collect();
+    let listening = Listening { tasks, port, store: Arc::clone(&gateway.store) };
     let mut book = gateway.book();
-    match book.ports.0.get_mut(&port) {
-        Some(entry) => entry.listening = listening,
-        None => listening.iter().for_each(AbortHandle::abort),
+    if let Some(entry) = book.ports.0.get_mut(&port) {
+        entry.listening = Some(listening);
     }
     tracing::info!(
         event = "port-opened",
@@ -161,14 +177,46 @@ pub fn open(
 
 /// 127.0.0.1, and [::1] where this machine has it. Half of a port would lead `localhost` to
 /// somebody else.
-fn listen(port: u16) -> io::Result<Vec<TcpListener>> {
+fn listen(port: u16, store: &Store) -> io::Result<Vec<TcpListener>> {
     let mut listeners = vec![door::listen_at((Ipv4Addr::LOCALHOST, port).into())?];
     match door::listen_at((Ipv6Addr::LOCALHOST, port).into()) {
         Ok(listener) => listeners.push(listener),
         Err(why) if why.kind() == io::ErrorKind::AddrInUse => return Err(why),
         Err(why) => tracing::debug!("[::1]:{port} is not listened on: {why}"),
     }
+    store.put(&name_of(port), &listeners.iter().map(AsFd::as_fd).collect::<Vec<_>>())?;
     Ok(listeners)
+}
+
+fn go_on(before: Vec<net::TcpListener>) -> io::Result<Vec<TcpListener>> {
+    before.into_iter().map(TcpListener::from_std).collect()
+}
+
+/// How the names of ports begin in the store.
+const NAME: &str = "port-";
+
+fn name_of(port: u16) -> String {
+    format!("{NAME}{port}")
+}
+
+/// Ports on which an earlier process listened. Whoever calls there waits until their home is back.
+#[derive(Debug, Default)]
+pub struct LeftPorts(BTreeMap<u16, Vec<net::TcpListener>>);
+
+impl LeftPorts {
+    /// Those that it left.
+    pub fn take(left: &mut Left) -> Self {
+        let mut ports = BTreeMap::<_, Vec<_>>::new();
+        for (_, at, listener) in left.take_listeners(NAME) {
+            ports.entry(at.port()).or_default().push(listener);
+        }
+        Self(ports)
+    }
+
+    /// Closes them.
+    pub fn give_up(self, store: &Store) {
+        self.0.keys().for_each(|port| store.remove(&name_of(*port)));
+    }
 }
 
 /// Takes in whoever comes. Ends with its port.

@@ -1,8 +1,9 @@
 //! A client, and the stream that it gets.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -10,13 +11,14 @@ use wayhome_core::key::Key;
 use wayhome_core::name::Name;
 use wayhome_core::refusal::Reason;
 
-use super::Gateway;
 use super::book::{self, Peer, Role};
 use super::door::{judge, record, refuse};
+use super::handover::Parted;
 use super::mailbox::Mailbox;
 use super::seek::{Ask, Met, Seeker};
 use super::waiting::{Given, Presence};
-use crate::relay::{self, Counts};
+use super::{Gateway, wall_clock};
+use crate::relay::{self, Counts, Joint};
 use crate::wire::MAX_FLIGHT;
 use crate::wire::leg::Leg;
 use crate::wire::messages::welcome::Answer;
@@ -117,7 +119,8 @@ impl Client<'_> {
             carrier: (carrier.peer.key, carrier.peer.from),
             counts: Arc::clone(&counts),
         };
-        self.gateway.book().begin_stream(self.peer.id, stream);
+        let (carried_by, since) = (stream.carrier, Instant::now());
+        self.gateway.book().begin_stream(self.peer.id, stream, since);
         let opened = Welcome { answer: Some(Answer::Opened(Opened { server_flight })) };
         let answered = timeout(ANSWER, leg.last_words(Some(&opened))).await;
         let home = carrier.leg.unwrap();
@@ -127,18 +130,47 @@ impl Client<'_> {
             drop((relay::prepare(&home), relay::prepare(&client)));
             return;
         }
+        if let Ok(joint) = Joint::new(client, home, counts) {
+            self.relay(joint, carried_by, since).await;
+        }
+    }
+
+    async fn relay(&self, mut joint: Joint, carrier: (Key, SocketAddr), since: Instant) {
         tokio::select! {
-            joined = relay::join(client, home, &counts) => if let Err(why) = joined {
+            joined = joint.run() => if let Err(why) = joined {
                 tracing::debug!(stream = self.peer.id.0, "a stream was cut: {why}");
             },
-            mail = self.mail.take() => {
-                let reason = mail.ended.unwrap_or_default();
-                if reason != Reason::GoingAway {
-                    record(self.gateway, self.peer, Some(self.home), &reason.into());
+            mail = self.mail.take() => match mail.ended.unwrap_or_default() {
+                Reason::GoingAway if self.gateway.store.is_there() => {
+                    let (peer, home) = (self.peer.clone(), self.home.clone());
+                    self.gateway.keep(Parted { peer, home, carrier, since, joint });
                 }
+                Reason::GoingAway => {}
+                reason => record(self.gateway, self.peer, Some(self.home), &reason.into()),
             }
         }
     }
+}
+
+/// Goes on with a stream of the process before, if it may live still.
+pub async fn go_on(gateway: Arc<Gateway>, parted: Parted) {
+    let Parted { peer, home, carrier, since, joint } = parted;
+    let peer = Peer { id: gateway.new_id(), ..peer };
+    let _room = match Room::take(&gateway, Some(peer.key), &home) {
+        Ok(room) => room,
+        Err(reason) => return record(&gateway, &peer, Some(&home), &reason.into()),
+    };
+    let _presence = Presence::new(&gateway, &peer);
+    let mail = gateway.book().enter(peer.clone(), Role::Client(home.clone()));
+    let stream =
+        book::Stream { home: home.clone(), port: None, carrier, counts: Arc::clone(&joint.counts) };
+    gateway.book().begin_stream(peer.id, stream, since);
+    // What was revoked meanwhile ends here: nobody has judged it by these grants.
+    let grants = Arc::clone(&gateway.standing.borrow().grants);
+    gateway.book().judge_one(peer.id, &grants, wall_clock(), gateway.now());
+    Client { gateway: &gateway, peer: &peer, home: &home, mail: &mail }
+        .relay(joint, carrier, since)
+        .await;
 }
 
 /// Waits until a client is gone, or says something though it is not its turn. It has ended its side of

@@ -1,7 +1,5 @@
 //! Two sockets joined: what arrives, how it ends, and what it costs others.
 
-use std::sync::Arc;
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -30,7 +28,8 @@ async fn joined() -> Joined {
     let ((client, first), (home, second)) = (pair().await, pair().await);
     let counts = Arc::new(Counts::default());
     let theirs = Arc::clone(&counts);
-    let relay = tokio::spawn(async move { join(first, second, &theirs).await });
+    let mut joint = Joint::new(first, second, theirs).unwrap();
+    let relay = tokio::spawn(async move { joint.run().await });
     Joined { client, home, counts, relay }
 }
 
@@ -137,4 +136,47 @@ async fn a_reader_that_stalls_slows_nobody_else() {
     // And the stalled one's other direction is free.
     stalled.home.write_all(b"free").await.unwrap();
     timeout(SOON, stalled.client.read_exact(&mut [0; 4])).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_relay_that_is_given_up_goes_on_elsewhere_and_loses_nothing() {
+    let ((client, first), (home, second)) = (pair().await, pair().await);
+    let mut joint = Joint::new(first, second, Arc::default()).unwrap();
+    let sent = numbered(8 << 20);
+    let exchange = async |socket: TcpStream| {
+        let (mut read, mut write) = socket.into_split();
+        let mut came = Vec::<u8>::new();
+        let writing = async {
+            write.write_all(&sent).await.unwrap();
+            write.shutdown().await.unwrap();
+        };
+        let reading = async {
+            let mut chunk = vec![0; 50_000];
+            while let Ok(read @ 1..) = read.read(&mut chunk).await {
+                came.extend_from_slice(&chunk[..read]);
+                // So that something is always on its way.
+                tokio::time::sleep(Duration::from_micros(500)).await;
+            }
+        };
+        tokio::join!(writing, reading);
+        assert!(came == sent, "{} bytes", came.len());
+    };
+    let relaying = async {
+        let mut times = 0;
+        let mut on_its_way = 0;
+        while timeout(Duration::from_millis(3), joint.run()).await.is_err() {
+            times += 1;
+            let resumed =
+                |way: &OneWay| OneWay::resumed(way.on_its_way().to_vec(), way.has_ended());
+            on_its_way += joint.there.on_its_way().len() + joint.back.on_its_way().len();
+            let (there, back) = (resumed(&joint.there), resumed(&joint.back));
+            let Joint { first, second, counts, .. } = joint;
+            joint = Joint { first, second, there, back, counts };
+        }
+        assert!(times > 5 && on_its_way > 0, "{times} times, {on_its_way} bytes");
+        assert_eq!(joint.counts.there.load(Ordering::Relaxed), sent.len() as u64);
+        assert_eq!(joint.counts.back.load(Ordering::Relaxed), sent.len() as u64);
+    };
+    let all = async { tokio::join!(exchange(client), exchange(home), relaying) };
+    timeout(SOON, all).await.unwrap();
 }

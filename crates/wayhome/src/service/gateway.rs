@@ -91,7 +91,10 @@ pub fn unit(path: &Path) -> String {
          # Grants are read again by themselves; this does it now.\n\
          ExecReload=/bin/kill -HUP $MAINPID\n\
          Restart=always\n\
-         RestartSec=1\n\
+         # Homes are back within a second or so, and nobody is there to be waited for.\n\
+         RestartSec=200ms\n\
+         # What listens, and in a restart what streams: kept for the next process meanwhile.\n\
+         FileDescriptorStoreMax=16384\n\
          # Fed from the loop that does the work. One that is stuck has nothing to save.\n\
          WatchdogSec=30\n\
          WatchdogSignal=SIGKILL\n\

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::{Child, Stdio};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdout, Stdio};
+use std::time::{Duration, Instant};
 
 use wayhome_core::status::gateway::GatewaySnapshot;
 use wayhome_lab::net::GATEWAY;
@@ -24,11 +26,11 @@ impl Drop for Running {
 }
 
 /// An agent at home, which dials port 443.
-fn agent(home: &Machine, gateway_key: &str) -> Running {
+fn agent(home: &Machine, gateway_key: &str, service: &str) -> Running {
     let config = format!(
         "name = \"home-ubuntu\"\nheartbeat = 1\n\
          [[gateway]]\naddress = \"wayhome://{GATEWAY}:443\"\nkey = \"{gateway_key}\"\n\
-         [[service]]\nname = \"ssh\"\ntarget = \"localhost:22\"\nport = 80\nproof = \"hold\"\n"
+         [[service]]\nname = \"numbers\"\nproof = \"hold\"\n{service}\n"
     );
     fs::write(home.file("/tmp/agent.toml"), config).unwrap();
     let log = fs::File::create(home.file("/tmp/agent.log")).unwrap();
@@ -99,7 +101,7 @@ fn a_gateway_as_a_service_serves_returns_and_leaves_nothing() {
     assert_eq!(gateway.sh("systemctl is-enabled wayhome-gateway").unwrap(), "enabled\n");
     assert!(gateway.sh("ss -lntH 'sport = :443'").unwrap().contains("0.0.0.0:443"));
 
-    let agent = agent(home, &by_hand);
+    let agent = agent(home, &by_hand, "target = \"localhost:22\"\nport = 80");
     let journal = || gateway.journal(UNIT).unwrap();
     assert_eventually!(is_online(&gateway), within = SOON, "{}", journal());
     // A port below 1024 for a home, too.
@@ -132,4 +134,165 @@ fn a_gateway_as_a_service_serves_returns_and_leaves_nothing() {
     assert!(changed.is_empty(), "left, or lost: {changed:?}");
     assert!(gateway.sh("id wayhome-gateway").is_err(), "the user is gone");
     assert!(gateway.sh("pgrep -x wayhome").is_err(), "the gateway is gone");
+}
+
+/// Something that runs and says a line when it is under way, and another when its input has ended.
+struct Script {
+    child: Child,
+    said: BufReader<ChildStdout>,
+}
+
+impl Script {
+    /// `streams.py` on a machine.
+    fn start(machine: &Machine, arguments: &[&str]) -> Self {
+        let mut python = machine.command("/usr/bin/python3");
+        python.arg("/tmp/streams.py").args(arguments);
+        let mut child = python.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap());
+        Self { child, said }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.said.read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+
+    /// Ends its input; what it says of all that.
+    fn end(mut self, log: &dyn Fn() -> String) -> String {
+        drop(self.child.stdin.take());
+        let line = self.line();
+        assert!(self.child.wait().unwrap().success(), "what it wrote tells why: {}", log());
+        line
+    }
+}
+
+/// Restarts of a gateway, one after the other, while streams live and more of them come.
+#[test]
+fn a_restart_cuts_no_stream_and_refuses_nobody() {
+    const STREAMS: &str = "50";
+    const RESTARTS: u32 = 10;
+    let image = needs_systemd!();
+    let lab = Lab::three_seats().unwrap();
+    let gateway = Booted::start(&image, lab.gateway()).unwrap();
+    let (home, laptop) = (lab.home(), lab.laptop());
+    for machine in [home, lab.gateway(), laptop] {
+        machine.sh("mkdir -p -m 700 /var/lib/wayhome").unwrap();
+        fs::write(machine.file("/tmp/streams.py"), include_str!("streams.py")).unwrap();
+    }
+    fs::copy(WAYHOME, gateway.file("/usr/local/bin/wayhome")).unwrap();
+    let key_of = |machine: &Machine| {
+        let output = machine.command(WAYHOME).arg("keys").output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let (home_key, laptop_key) = (key_of(home), key_of(laptop));
+    let grants = format!(
+        "[[grant]]\nkey = \"{home_key}\"\nname = \"home\"\nhomes = [\"home-ubuntu\"]\nports = [80]\n\
+         [[grant]]\nkey = \"{laptop_key}\"\nname = \"laptop\"\nreach = [\"home-ubuntu\"]\n"
+    );
+    gateway.sh("mkdir -p /etc/wayhome").unwrap();
+    fs::write(gateway.file("/etc/wayhome/grants.toml"), grants).unwrap();
+    let config = "listen = [\"[::]:443\", \"0.0.0.0:443\"]\n";
+    fs::write(gateway.file("/etc/wayhome/gateway.toml"), config).unwrap();
+    gateway.sh("wayhome service install gateway").unwrap();
+    let gateway_key = status(&gateway).unwrap().key.to_string();
+    let gateway_key = &*gateway_key;
+
+    let grant = format!("[[grant]]\nkey = \"{laptop_key}\"\nname = \"laptop\"\n");
+    fs::write(home.file("/tmp/grants.toml"), grant).unwrap();
+    let echo = Running(
+        home.command("/usr/bin/python3")
+            .args(["/tmp/streams.py", "serve", "9000"])
+            .spawn()
+            .unwrap(),
+    );
+    let agent = agent(home, gateway_key, "target = \"127.0.0.1:9000\"\nport = 80");
+    let journal = || {
+        let agent = fs::read_to_string(home.file("/tmp/agent.log")).unwrap();
+        format!("{}\n{agent}", gateway.sh(&format!("journalctl -o short-unix -u {UNIT}")).unwrap())
+    };
+    let proven = || {
+        let homes = status(&gateway).map(|now| now.homes).unwrap_or_default();
+        let services = homes.into_iter().filter_map(|home| home.online).flat_map(|on| on.services);
+        services.into_iter().any(|service| service.proven_ms.is_some())
+    };
+    assert_eventually!(proven(), within = SOON, "{}", journal());
+    for (whose, key) in
+        [(&*format!("wayhome://{GATEWAY}:443"), gateway_key), ("home-ubuntu", &home_key)]
+    {
+        let pinned = laptop.command(WAYHOME).args(["keys", "pin", whose, key]).status().unwrap();
+        assert!(pinned.success());
+    }
+
+    let connect = [WAYHOME, "connect", "home-ubuntu:numbers"];
+    let mut held = Script::start(laptop, &[&["hold", STREAMS][..], &connect].concat());
+    assert_eq!(held.line(), "open", "{}", journal());
+    let mut knocks = Script::start(laptop, &[&["knock"][..], &connect].concat());
+    assert_eq!(knocks.line(), "open", "{}", journal());
+    let call = ["knock", "/usr/bin/python3", "/tmp/streams.py", "call", "80"];
+    let mut calls = Script::start(lab.gateway(), &call);
+    assert_eq!(calls.line(), "open", "{}", journal());
+
+    let mut longest = Duration::ZERO;
+    for _ in 0..RESTARTS {
+        let pid = property(&gateway, "MainPID");
+        let began = Instant::now();
+        gateway.sh(&format!("systemctl restart {UNIT}")).unwrap();
+        assert_ne!(property(&gateway, "MainPID"), pid);
+        assert_eventually!(proven(), within = SOON, "{}", journal());
+        longest = longest.max(began.elapsed());
+        let now = status(&gateway).unwrap();
+        let lived = now.streams.iter().filter(|stream| stream.port.is_none()).count();
+        assert!(lived >= 50, "{lived} streams: {}", journal());
+    }
+    let (knocked, called) = (knocks.end(&journal), calls.end(&journal));
+    let bytes = held.end(&journal);
+    println!(
+        "{STREAMS} streams lived through {RESTARTS} restarts, with {bytes} bytes there and back; the \
+         longest restart took {longest:.1?} to a proven home; new streams and the longest wait: \
+         {knocked} by connect, {called} by the port"
+    );
+    assert!(bytes.parse::<u64>().unwrap() > 50 << 16, "{bytes}");
+
+    a_stop_is_no_restart(&gateway, laptop, &connect);
+    gateway.sh(&format!("systemctl start {UNIT}")).unwrap();
+    assert_eventually!(proven(), within = SOON, "{}", journal());
+    a_stream_that_was_revoked_while_nobody_ran_is_cut(&gateway, laptop, &connect);
+    drop((agent, echo));
+}
+
+/// A gateway that is stopped keeps nobody's stream in the air, and no socket open.
+fn a_stop_is_no_restart(gateway: &Booted<'_>, laptop: &Machine, connect: &[&str]) {
+    let mut last = Script::start(laptop, &[&["hold", "1"][..], connect].concat());
+    assert_eq!(last.line(), "open");
+    gateway.sh(&format!("systemctl stop {UNIT}")).unwrap();
+    drop(last.child.stdin.take());
+    assert!(!last.child.wait().unwrap().success(), "a cut is no end");
+    assert_eq!(gateway.sh("ss -lntH 'sport = :443 or sport = :80'").unwrap(), "");
+}
+
+fn a_stream_that_was_revoked_while_nobody_ran_is_cut(
+    gateway: &Booted<'_>,
+    laptop: &Machine,
+    connect: &[&str],
+) {
+    let mut revoked = Script::start(laptop, &[&["hold", "1"][..], connect].concat());
+    assert_eq!(revoked.line(), "open");
+    let next = fs::read_to_string(gateway.file("/etc/wayhome/grants.toml")).unwrap();
+    let next = next.replace("\nreach", "\nrevoked = true\nreach");
+    fs::write(gateway.file("/etc/wayhome/next.toml"), next).unwrap();
+    let between =
+        "[Service]\nExecStartPre=+/bin/cp /etc/wayhome/next.toml /etc/wayhome/grants.toml\n";
+    gateway.sh("mkdir -p /etc/systemd/system/wayhome-gateway.service.d").unwrap();
+    let drop_in = "/etc/systemd/system/wayhome-gateway.service.d/between.conf";
+    fs::write(gateway.file(drop_in), between).unwrap();
+    gateway.sh(&format!("systemctl daemon-reload && systemctl restart {UNIT}")).unwrap();
+    drop(revoked.child.stdin.take());
+    assert!(!revoked.child.wait().unwrap().success(), "a cut is no end");
+    let now = status(gateway).unwrap();
+    assert!(now.streams.is_empty(), "{:?}", now.streams);
+    let grants = fs::read_to_string(gateway.file("/etc/wayhome/grants.toml")).unwrap();
+    assert!(grants.contains("revoked = true"), "{grants}");
+    let journal = gateway.journal(UNIT).unwrap();
+    assert!(journal.contains("refused `laptop`") && journal.contains("revoked"), "{journal}");
 }

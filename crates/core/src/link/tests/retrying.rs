@@ -155,6 +155,19 @@ fn only_a_road_that_was_up_starts_the_series_over() {
 }
 
 #[test]
+fn a_gateway_that_says_that_it_starts_anew_is_back_within_a_second_each_time() {
+    let mut home = World::up(1);
+    for _ in 0..20 {
+        // Too short for the road to count as one that was up.
+        home.run(secs(2));
+        home.clear();
+        home.end_serving(Cause::GatewayGoingAway);
+        home.until(secs(1) + KNOCK + home.login_takes, World::is_all_up);
+        assert_eq!(home.count(is_dial), 1);
+    }
+}
+
+#[test]
 fn a_gateway_that_is_down_for_an_hour_costs_the_other_nothing() {
     // What one link did, and when.
     let hour_of = |beside: Option<&mut World>| {

@@ -351,9 +351,14 @@ impl World {
 
     /// The connection that serves is ended by the gateway.
     pub fn drop_serving(&mut self) {
+        self.end_serving(lost());
+    }
+
+    /// The same, and it says why.
+    pub fn end_serving(&mut self, cause: Cause) {
         let id = self.serving();
         self.session_ends(&self.wires[&id].session.clone());
-        self.tell(Event::Ended(id, lost()));
+        self.tell(Event::Ended(id, cause));
     }
 
     fn session_ends(&mut self, session: &Session) {
