@@ -234,8 +234,10 @@ fn a_target_that_is_gone_or_a_home_that_dies_is_a_reset_and_no_end() {
     agent.until_up();
     let ask = "
 import socket
-s = socket.create_connection(('127.0.0.1', 9000)); s.sendall(b'x')
-try: print('an end' if s.recv(1) == b'' else 'a byte')
+s = socket.create_connection(('127.0.0.1', 9000))
+try:
+    s.sendall(b'x')
+    print('an end' if s.recv(1) == b'' else 'a byte')
 except ConnectionResetError: print('a reset')
 ";
     let asked = || {
