@@ -74,6 +74,11 @@ impl Admission {
         }
     }
 
+    /// From now on there is room for so many. Whoever is there stays.
+    pub fn resize(&mut self, limit: usize) {
+        self.limit = limit.max(1);
+    }
+
     /// Somebody connects. Numbers rise. Whoever is returned has to go, and is known here no longer.
     #[must_use]
     pub fn arrive(&mut self, id: ConnId, from: IpAddr, now: Time) -> Option<ConnId> {

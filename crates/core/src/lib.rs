@@ -18,6 +18,7 @@ pub mod key;
 pub mod known_hosts;
 pub mod link;
 pub mod liveness;
+pub mod load;
 pub mod name;
 pub mod refusal;
 pub mod route;

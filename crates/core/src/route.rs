@@ -145,7 +145,7 @@ pub struct Registry {
     /// Until when homes may be on their way back.
     awaited: Time,
     /// The clients that wait for that. Each has room for its stream, and so they are bounded.
-    early: BTreeMap<ConnId, Name>,
+    early: BTreeMap<ConnId, (Option<Key>, Name)>,
 }
 
 impl Registry {
@@ -180,9 +180,9 @@ impl Registry {
         self.conns.insert(conn, name.clone());
         self.homes.entry(name.clone()).or_default().register(claim, now, &mut out);
         self.settle(&name, &out);
-        let early = self.early.iter().filter(|(_, home)| **home == name);
-        for client in early.map(|(client, _)| *client).collect::<Vec<_>>() {
-            out.extend(self.take(client, &name, now));
+        let early = self.early.iter().filter(|(_, (_, home))| *home == name);
+        for (client, key) in early.map(|(client, (key, _))| (*client, *key)).collect::<Vec<_>>() {
+            out.extend(self.take(client, key, &name, now));
         }
         out
     }
@@ -235,16 +235,24 @@ impl Registry {
     /// or within 5 s; after that it is refused (`HOME_SILENT`). Refused at once if the home is not
     /// registered (`OFFLINE`; soon after a restart it is waited for), or 16 others wait (`FULL`). A client whose data connection turned out
     /// to be dead may ask again.
-    pub fn take(&mut self, client: ConnId, home: &Name, now: Time) -> Vec<Action> {
+    ///
+    /// `key` is the client's. Whoever is at the gateway itself has none, and they count as one.
+    pub fn take(
+        &mut self,
+        client: ConnId,
+        key: Option<Key>,
+        home: &Name,
+        now: Time,
+    ) -> Vec<Action> {
         let mut out = self.closed(client, now);
         match self.homes.get_mut(home).and_then(Home::live_mut) {
             None if now < self.awaited => {
-                self.early.insert(client, home.clone());
+                self.early.insert(client, (key, home.clone()));
             }
             None => out.push(Action::Refuse(client, Reason::Offline)),
             Some(live) => {
                 self.conns.insert(client, home.clone());
-                live.take(client, now, &mut out);
+                live.take((client, key), now, &mut out);
                 self.settle(home, &out);
             }
         }

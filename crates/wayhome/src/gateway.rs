@@ -74,6 +74,12 @@ const HURRY: Duration = Duration::from_secs(1);
 /// How long after a restart a port waits for its home.
 const LEFT: Duration = Duration::from_secs(30);
 
+/// Descriptors that are no connection's: files, sockets that listen, the runtime's own.
+const OURS: usize = 64;
+
+/// How often it is measured whether the gateway comes to its work.
+const STRIKE: Duration = Duration::from_millis(500);
+
 /// How often somebody's leaving is looked for.
 const GLANCE: Duration = Duration::from_millis(10);
 
@@ -84,7 +90,7 @@ const GLANCE: Duration = Duration::from_millis(10);
 pub async fn run(config: Config) -> Outcome {
     // First, before anything else has a descriptor.
     let (store, mut left) = Store::of_environment();
-    raise_descriptors();
+    let descriptors = raise_descriptors();
     let runtime = paths::runtime_dir()?;
     paths::private_dir(&runtime)?;
     if let Some(folder) = config.identity.parent() {
@@ -101,7 +107,7 @@ pub async fn run(config: Config) -> Outcome {
     let listeners = door::listen(&config.listen, &store, &mut left)?;
     let tls = tls::server(&identity, &[tls::LEG, tls::JOIN])
         .map_err(|why| Failure::new("TLS cannot be set up").because(&why))?;
-    let gateway = Gateway::new(config.limits, tls, grants.standing(), store);
+    let gateway = Gateway::new(config.limits, descriptors, tls, grants.standing(), store);
     let gateway = Arc::new(gateway);
     *gateway.left_ports() = LeftPorts::take(&mut left);
     if is_restart {
@@ -124,6 +130,7 @@ pub async fn run(config: Config) -> Outcome {
         tasks.spawn(door::keep(Arc::clone(&gateway), listener));
     }
     tasks.spawn(keep_time(Arc::clone(&gateway)));
+    tasks.spawn(notice_load(Arc::clone(&gateway)));
     tokio::spawn(give_up_ports(Arc::clone(&gateway)));
     let mut following = pin!(grants.follow());
 
@@ -190,8 +197,9 @@ async fn give_up_ports(gateway: Arc<Gateway>) {
 }
 
 /// A connection is a descriptor. What a process has without asking (1,024 in most places) is less than
-/// it may have, and root may have what the kernel allows at all (`fs.nr_open`, proc(5)).
-pub fn raise_descriptors() {
+/// it may have, and root may have what the kernel allows at all (`fs.nr_open`, proc(5)). Gives how many
+/// there are for connections.
+pub fn raise_descriptors() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let most = std::fs::read_to_string("/proc/sys/fs/nr_open").ok();
     let most = most.and_then(|text| text.trim().parse::<u64>().ok()).filter(|most| {
@@ -203,6 +211,44 @@ pub fn raise_descriptors() {
         && let Err(why) = setrlimit(Resource::Nofile, raised)
     {
         tracing::warn!("no more than {:?} connections fit: {why}", limit.current);
+    }
+    let now = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(now).unwrap_or(usize::MAX).saturating_sub(OURS)
+}
+
+/// Measures whether the gateway comes to its work in time, and says when it can take in nobody more.
+async fn notice_load(gateway: Arc<Gateway>) {
+    let (mut strain, mut said) = (None, None::<Instant>);
+    let mut before = Duration::ZERO;
+    loop {
+        let began = Instant::now();
+        tokio::time::sleep(STRIKE).await;
+        let late = began.elapsed().saturating_sub(STRIKE);
+        let now = {
+            let mut book = gateway.book();
+            // Twice in a row: a machine that slept, or stood still for a moment, is not overloaded.
+            book.struck(late.min(before));
+            book.load()
+        };
+        before = late;
+        if now.strain() == strain {
+            continue;
+        }
+        strain = now.strain();
+        match strain {
+            Some(strain) if said.is_none_or(|at| at.elapsed() > door::AGAIN) => {
+                said = Some(Instant::now());
+                tracing::warn!(
+                    event = "full",
+                    "no new stream is taken in: {strain} ({} of {} descriptors, {} ms late)",
+                    now.descriptors,
+                    now.most,
+                    now.late.as_millis()
+                );
+            }
+            Some(_) => {}
+            None => tracing::info!(event = "relieved", "new streams are taken in again"),
+        }
     }
 }
 
@@ -243,16 +289,19 @@ struct Gateway {
 impl Gateway {
     fn new(
         limits: Limits,
+        descriptors: usize,
         tls: Arc<ServerConfig>,
         standing: watch::Receiver<Arc<Standing>>,
         store: Store,
     ) -> Self {
         let sooner = Arc::new(Notify::new());
+        let mut book = Book::new(limits, descriptors, Arc::clone(&sooner));
+        book.expect(standing.borrow().grants.iter().count());
         Self {
             limits,
             tls,
             standing,
-            book: Mutex::new(Book::new(limits, Arc::clone(&sooner))),
+            book: Mutex::new(book),
             sooner,
             farewells: Arc::new(Semaphore::new(FAREWELLS)),
             store: Arc::new(store),
@@ -334,7 +383,9 @@ async fn keep_time(gateway: Arc<Gateway>) {
         let is_other = standing.has_changed().unwrap_or(false);
         if is_other || expiry.is_some_and(|end| end <= wall) {
             let grants = Arc::clone(&standing.borrow_and_update().grants);
-            gateway.book().judge(&grants, wall, gateway.now());
+            let mut book = gateway.book();
+            book.expect(grants.iter().count());
+            book.judge(&grants, wall, gateway.now());
         }
         expiry = standing.borrow().grants.next_expiry(wall);
         let due = {

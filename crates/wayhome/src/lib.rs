@@ -21,6 +21,7 @@ pub mod relay;
 pub mod report;
 pub mod secret;
 pub mod service;
+pub mod sockets;
 pub mod ssh_config;
 mod supervise;
 pub mod trial;

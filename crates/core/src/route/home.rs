@@ -29,6 +29,9 @@ const SERVICES: usize = 64;
 /// until the home has sent more are a few; more of them would not be served in time.
 const CLIENTS: usize = 16;
 
+/// And how many of them may be one key's: it must not keep all others out by coming often.
+const CLIENTS_OF_KEY: usize = CLIENTS / 2;
+
 /// How long a client waits for a data connection.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -59,8 +62,16 @@ pub struct Registration {
     /// The data connections that wait, the newest last.
     waiting: Vec<ConnId>,
     /// The clients that wait, and until when; the oldest first.
-    clients: VecDeque<(ConnId, Time)>,
+    clients: VecDeque<Waiting>,
     pub(super) challenge: Option<Challenge>,
+}
+
+/// A client that waits.
+#[derive(Debug)]
+struct Waiting {
+    client: ConnId,
+    key: Option<Key>,
+    until: Time,
 }
 
 impl Home {
@@ -113,7 +124,7 @@ impl Home {
             return;
         }
         live.waiting.retain(|data| *data != conn);
-        live.clients.retain(|(client, _)| *client != conn);
+        live.clients.retain(|waiting| waiting.client != conn);
         if live.challenge.as_ref().is_some_and(|challenge| challenge.claim.conn == conn) {
             live.challenge = None;
         }
@@ -201,7 +212,7 @@ impl Home {
             }
             Some(_) => {}
             None => out.extend(
-                old.clients.into_iter().map(|(client, _)| Action::Refuse(client, Reason::Offline)),
+                old.clients.into_iter().map(|each| Action::Refuse(each.client, Reason::Offline)),
             ),
         }
     }
@@ -245,7 +256,7 @@ impl Registration {
     /// When there is something to do.
     pub(super) fn due(&self) -> Time {
         let silence = if self.asked { self.ends() } else { self.asks().min(self.ends()) };
-        let client = self.clients.front().map(|(_, until)| *until);
+        let client = self.clients.front().map(|first| first.until);
         let challenge = self.challenge.as_ref().map(|challenge| challenge.until);
         client.into_iter().chain(challenge).fold(silence, Time::min)
     }
@@ -266,7 +277,7 @@ impl Registration {
     }
 
     pub(super) fn ready(&mut self, data: ConnId, pool: usize, out: &mut Vec<Action>) {
-        if let Some((client, _)) = self.clients.pop_front() {
+        if let Some(Waiting { client, .. }) = self.clients.pop_front() {
             out.push(Action::Give { client, data });
         } else if self.waiting.len() >= pool {
             out.push(Action::Refuse(data, Reason::Full));
@@ -275,14 +286,20 @@ impl Registration {
         }
     }
 
-    pub(super) fn take(&mut self, client: ConnId, now: Time, out: &mut Vec<Action>) {
+    pub(super) fn take(
+        &mut self,
+        (client, key): (ConnId, Option<Key>),
+        now: Time,
+        out: &mut Vec<Action>,
+    ) {
+        let of_key = self.clients.iter().filter(|each| each.key == key).count();
         // The newest: of all that wait, it is the likeliest to be alive.
         if let Some(data) = self.waiting.pop() {
             out.push(Action::Give { client, data });
-        } else if self.clients.len() >= CLIENTS {
+        } else if self.clients.len() >= CLIENTS || of_key >= CLIENTS_OF_KEY {
             out.push(Action::Refuse(client, Reason::Full));
         } else {
-            self.clients.push_back((client, now + CLIENT_PATIENCE));
+            self.clients.push_back(Waiting { client, key, until: now + CLIENT_PATIENCE });
             self.want(1, out);
         }
     }
@@ -294,8 +311,8 @@ impl Registration {
 
     /// Refuses the clients that have waited long enough.
     fn turn_away(&mut self, now: Time, out: &mut Vec<Action>) {
-        while let Some((client, _)) = self.clients.pop_front_if(|(_, until)| now >= *until) {
-            out.push(Action::Refuse(client, Reason::HomeSilent));
+        while let Some(each) = self.clients.pop_front_if(|first| now >= first.until) {
+            out.push(Action::Refuse(each.client, Reason::HomeSilent));
         }
     }
 

@@ -79,7 +79,12 @@ fn ready(registry: &mut Registry, conn: u64, agent: u8, generation: u64, now: u6
 }
 
 fn take(registry: &mut Registry, client: u64, now: u64) -> Vec<Action> {
-    registry.take(ConnId(client), &home(), at(now))
+    registry.take(ConnId(client), key_of(client), &home(), at(now))
+}
+
+/// Each client has a key of its own.
+fn key_of(client: u64) -> Option<Key> {
+    Some(Key::new([client as u8; 32]))
 }
 
 fn who_is_registered(registry: &Registry) -> Option<u64> {
@@ -391,9 +396,9 @@ fn soon_after_a_restart_a_client_waits_for_its_home() {
     let mut registry = Registry::new(POOL);
     registry.awaits_homes(at(100));
     for client in [20, 21, 22] {
-        assert_eq!(registry.take(ConnId(client), &home(), at(200)), vec![]);
+        assert_eq!(registry.take(ConnId(client), None, &home(), at(200)), vec![]);
     }
-    assert_eq!(registry.take(ConnId(30), &name("home-b"), at(200)), vec![]);
+    assert_eq!(registry.take(ConnId(30), None, &name("home-b"), at(200)), vec![]);
     assert_eq!(registry.closed(ConnId(21), at(300)), vec![]);
     // It is back: whoever waits still, waits for its data connections now.
     let actions = registry.register(claim(1, 1), at(1_000));
@@ -404,6 +409,23 @@ fn soon_after_a_restart_a_client_waits_for_its_home() {
     assert_eq!(registry.next_timer(), Some(at(5_100)));
     assert_eq!(registry.tick(at(5_099)), vec![]);
     assert_eq!(registry.tick(at(5_100)), vec![refuse(30, Reason::Offline)]);
-    let late = registry.take(ConnId(31), &name("home-b"), at(5_100));
+    let late = registry.take(ConnId(31), None, &name("home-b"), at(5_100));
     assert_eq!(late, vec![refuse(31, Reason::Offline)]);
+}
+
+#[test]
+fn one_key_does_not_take_the_places_of_all_who_wait() {
+    let mut registry = online();
+    let greedy = Some(Key::new([9; 32]));
+    for client in 100..108 {
+        let waits = registry.take(ConnId(client), greedy, &home(), at(0));
+        assert_eq!(waits, vec![wanted(1, 1)]);
+    }
+    let refused = registry.take(ConnId(108), greedy, &home(), at(0));
+    assert_eq!(refused, vec![refuse(108, Reason::Full)]);
+    assert_eq!(take(&mut registry, 200, 0), vec![wanted(1, 1)]);
+    // One of them has been served, and the next one may wait.
+    assert_eq!(ready(&mut registry, 10, 1, 1, 0), vec![give(100, 10)]);
+    let waits = registry.take(ConnId(109), greedy, &home(), at(0));
+    assert_eq!(waits, vec![wanted(1, 1)]);
 }

@@ -1,13 +1,14 @@
 //! What a gateway knows of its homes and streams at one moment.
 
 use alloc::collections::BTreeMap;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
 use crate::health::Detail;
 use crate::key::Key;
+use crate::load::Load;
 use crate::name::Name;
 use crate::refusal::Reason;
 
@@ -36,11 +37,82 @@ pub struct GatewaySnapshot {
     pub refused: BTreeMap<Reason, u64>,
     /// Those who never said who they are.
     pub strangers: StrangersStatus,
+    /// How much it carries.
+    #[serde(default)]
+    pub load: LoadStatus,
+    /// Ports that sessions of the machine's own sshd hold, as far as whoever asked may see.
+    #[serde(default)]
+    pub stock: Vec<StockStatus>,
 }
 
 impl GatewaySnapshot {
     /// The version that this program writes.
     pub const VERSION: u32 = 1;
+}
+
+/// How much a gateway carries.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadStatus {
+    /// The descriptors that connections hold.
+    pub descriptors: usize,
+    /// How many they may hold.
+    pub most: usize,
+    /// How late it comes to its work.
+    pub late_ms: u64,
+    /// Why it takes in no new stream, if it does not.
+    pub strain: Option<String>,
+}
+
+impl LoadStatus {
+    /// As it is told.
+    pub fn of(load: Load) -> Self {
+        Self {
+            descriptors: load.descriptors,
+            most: load.most,
+            late_ms: super::millis(load.late),
+            strain: load.strain().map(|strain| strain.to_string()),
+        }
+    }
+}
+
+/// A port that a session of the machine's own sshd holds, for a home that runs `ssh -R`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StockStatus {
+    /// The port.
+    pub port: u16,
+    /// Where it listens.
+    pub addresses: Vec<String>,
+    /// Whether others than this machine reach it.
+    pub is_public: bool,
+    /// The account of the session.
+    pub account: Detail,
+    /// The session's process, if whoever asked may see that.
+    pub pid: Option<u32>,
+    /// Where the session comes from.
+    pub from: Option<String>,
+    /// What answers behind it.
+    pub behind: Behind,
+    /// How long ago that was seen.
+    pub seen_ms: Option<u64>,
+}
+
+/// What answers behind a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Behind {
+    /// A host that speaks SSH.
+    Host {
+        /// Its host key.
+        key: String,
+        /// And the fingerprint.
+        fingerprint: String,
+    },
+    /// Something else.
+    Other,
+    /// The connection is closed at once: nothing listens at its target.
+    Nothing,
+    /// Nobody says anything: the session's other end is gone, or hangs.
+    Silent,
 }
 
 /// The file of grants.
@@ -160,6 +232,9 @@ pub struct StrangersStatus {
     pub slow: u64,
     /// Who made room for others.
     pub evicted: u64,
+    /// For whom there was no descriptor.
+    #[serde(default)]
+    pub shed: u64,
     /// Who hung up.
     pub gone: u64,
     /// Who said something else.

@@ -138,7 +138,10 @@ async fn ask_gateway() -> Outcome<Option<GatewaySnapshot>> {
     let service = Path::new(crate::service::gateway::RUNTIME).join(crate::gateway::SOCKET);
     for socket in [own, service] {
         match control::ask(&socket, Asked::Status).await {
-            Ok(snapshot) => return Ok(Some(snapshot)),
+            Ok(snapshot) => {
+                let stock = probe::stock::listeners().await;
+                return Ok(Some(GatewaySnapshot { stock, ..snapshot }));
+            }
             Err(error) => match error.kind() {
                 // There is none, or one has ended without a word; or it is not ours to ask.
                 ErrorKind::NotFound

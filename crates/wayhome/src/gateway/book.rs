@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
@@ -14,8 +14,9 @@ use wayhome_core::admission::Admission;
 use wayhome_core::grant::Grants;
 use wayhome_core::health::Detail;
 use wayhome_core::key::Key;
+use wayhome_core::load::Load;
 use wayhome_core::name::Name;
-use wayhome_core::refusal::Reason;
+use wayhome_core::refusal::{Reason, Refusal};
 use wayhome_core::route::{Action, Claim, ConnId, Registry};
 use wayhome_core::time::Time;
 
@@ -24,6 +25,9 @@ use super::mailbox::Mailbox;
 use super::ports::Ports;
 use super::refusals::Refusals;
 use crate::relay::Counts;
+
+/// However many keys have grants, for no more than this is there room at once.
+const MOST_HALF_OPEN: usize = 16_384;
 
 /// A peer that has proven its key and said what it wants.
 #[derive(Clone, Debug)]
@@ -120,6 +124,9 @@ pub struct Book {
     of_home: HashMap<Name, usize>,
     streams: usize,
     limits: Limits,
+    /// How many descriptors connections may have, and how late a clock has struck lately.
+    descriptors: usize,
+    late: Duration,
     /// Until when the clock sleeps, and how it is woken.
     planned: Option<Time>,
     sooner: Arc<Notify>,
@@ -127,7 +134,7 @@ pub struct Book {
 
 impl Book {
     /// One in which nobody stands.
-    pub fn new(limits: Limits, sooner: Arc<Notify>) -> Self {
+    pub fn new(limits: Limits, descriptors: usize, sooner: Arc<Notify>) -> Self {
         Self {
             registry: Registry::new(limits.pool),
             ports: Ports::default(),
@@ -139,9 +146,19 @@ impl Book {
             of_home: HashMap::new(),
             streams: 0,
             limits,
+            descriptors,
+            late: Duration::ZERO,
             planned: None,
             sooner,
         }
+    }
+
+    /// So many keys have grants. All of them may come at once, when the gateway was away: were there
+    /// room for fewer, they would be sent away and come again, each time in the midst of a handshake.
+    pub fn expect(&mut self, keys: usize) {
+        // Strangers have half of the descriptors at most, known addresses included.
+        let room = self.limits.half_open.max(keys.min(MOST_HALF_OPEN));
+        self.admission.resize(room.min(self.descriptors / 4));
     }
 
     /// Somebody connected; others may have to go.
@@ -197,16 +214,32 @@ impl Book {
         }
     }
 
+    /// What it carries.
+    pub fn load(&self) -> Load {
+        let ports = 2 * self.ports.owners().count();
+        // A stream has two, of which one is its entry's.
+        let descriptors = self.strangers.len() + self.entries.len() + self.streams + ports;
+        Load { descriptors, most: self.descriptors, late: self.late }
+    }
+
+    /// A clock has struck so late.
+    pub fn struck(&mut self, late: Duration) {
+        self.late = late;
+    }
+
     /// Room for one more stream of this key to this home, if there is any.
-    pub fn reserve(&mut self, key: Option<Key>, home: &Name) -> Result<(), Reason> {
+    pub fn reserve(&mut self, key: Option<Key>, home: &Name) -> Result<(), Refusal> {
         let of_key = key.and_then(|key| self.of_key.get(&key)).copied().unwrap_or(0);
         let of_home = self.of_home.get(home).copied().unwrap_or(0);
         let limits = self.limits;
-        if of_key >= limits.streams_per_key
-            || of_home >= limits.streams_per_home
-            || self.streams >= limits.streams
-        {
-            return Err(Reason::Full);
+        let most = [
+            (of_key, limits.streams_per_key, "of this key"),
+            (of_home, limits.streams_per_home, "of this home"),
+            (self.streams, limits.streams, "in all"),
+        ];
+        if let Some((_, most, whose)) = most.into_iter().find(|(now, most, _)| now >= most) {
+            let detail = Detail::new(&format!("{most} streams {whose}"));
+            return Err(Refusal { detail, ..Reason::Full.into() });
         }
         if let Some(key) = key {
             *self.of_key.entry(key).or_default() += 1;
@@ -245,7 +278,8 @@ impl Book {
         let homes = self.entries.values().filter(|entry| matches!(entry.role, Role::Home(_)));
         let (homes, streams) = (homes.count(), self.streams);
         let plural = |count: usize| if count == 1 { "" } else { "s" };
-        format!("{homes} home{} online, {streams} stream{}", plural(homes), plural(streams))
+        let strain = self.load().strain().map(|strain| format!("; {strain}")).unwrap_or_default();
+        format!("{homes} home{} online, {streams} stream{}{strain}", plural(homes), plural(streams))
     }
 
     /// Whether any home is registered, or a stream lives.
@@ -308,7 +342,9 @@ impl Book {
 
     /// A client wants a data connection of this home.
     pub fn take(&mut self, id: ConnId, home: &Name, now: Time) {
-        let actions = self.registry.take(id, home, now);
+        let key = self.entries.get(&id).filter(|entry| !matches!(entry.role, Role::Caller));
+        let key = key.map(|entry| entry.peer.key);
+        let actions = self.registry.take(id, key, home, now);
         self.perform(actions);
     }
 

@@ -38,7 +38,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 const BACKLOG: u32 = 4096;
 
 /// How long a complaint is not repeated.
-const AGAIN: Duration = Duration::from_secs(60);
+pub const AGAIN: Duration = Duration::from_secs(60);
 
 /// When nothing can be accepted: out of descriptors, say. They come back when others are closed.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -114,6 +114,10 @@ pub async fn keep(gateway: Arc<Gateway>, listener: TcpListener) {
         let spoke = has_spoken(&tcp);
         // Under the lock, so that it does not leave before it has arrived.
         let mut book = gateway.book();
+        if book.load().is_full() {
+            book.refusals.strangers.shed += 1;
+            continue;
+        }
         let task = tokio::spawn(stranger(Arc::clone(&gateway), tcp, from, id));
         book.arrive(id, from.ip(), task.abort_handle(), gateway.now());
         if spoke {

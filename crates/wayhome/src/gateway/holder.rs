@@ -1,47 +1,19 @@
-//! Who listens on a port of this machine, for a message: what proc(5) tells.
+//! Who listens on a port of this machine, for a message.
 
-use std::fs;
-use std::path::Path;
+use crate::sockets;
 
 /// What holds a port: a program, or whose it is.
 pub fn of(port: u16) -> String {
-    let Some((inode, user)) = listener(port) else { return "a program there has it".into() };
-    match program(&inode) {
-        Some((pid, name)) => format!("`{name}` (process {pid}) has it"),
-        None => format!("a program of the user {user} has it"),
-    }
-}
-
-/// The listener's inode, and its user's number.
-fn listener(port: u16) -> Option<(String, String)> {
-    let hex = format!("{port:04X}");
-    ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
-        fs::read_to_string(table).ok()?.lines().skip(1).find_map(|line| {
-            let mut fields = line.split_whitespace();
-            let local = fields.nth(1)?;
-            let state = fields.nth(1)?;
-            let user = fields.nth(3)?;
-            let inode = fields.nth(1)?;
-            // 0A: TCP_LISTEN.
-            let is_it = state == "0A" && local.rsplit(':').next() == Some(&hex);
-            is_it.then(|| (inode.to_owned(), user.to_owned()))
-        })
-    })
-}
-
-/// The process that has this socket open, if its descriptors may be read, and its name.
-fn program(inode: &str) -> Option<(u32, String)> {
-    let link = format!("socket:[{inode}]");
-    let has_it = |process: &Path| {
-        let open = fs::read_dir(process.join("fd")).ok()?;
-        open.flatten().find(|fd| fs::read_link(fd.path()).is_ok_and(|to| to == Path::new(&link)))
+    let listens = |socket: &sockets::Socket| socket.listens && socket.local.port() == port;
+    let Some(socket) = sockets::all().into_iter().find(listens) else {
+        return "a program there has it".into();
     };
-    fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
-        let pid = entry.file_name().to_str()?.parse().ok()?;
-        has_it(&entry.path())?;
-        let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-        Some((pid, name.trim_end().escape_debug().to_string()))
-    })
+    match sockets::owners().remove(&socket.inode).and_then(|all| all.into_iter().next()) {
+        Some(process) => {
+            format!("`{}` (process {}) has it", process.name.escape_debug(), process.pid)
+        }
+        None => format!("a program of the user {} has it", socket.user),
+    }
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ pub async fn serve(
     let home = owner.home;
     let _room = match Room::take(&gateway, None, &home) {
         Ok(room) => room,
-        Err(reason) => return record(&gateway, &peer, Some(&home), &reason.into()),
+        Err(refusal) => return record(&gateway, &peer, Some(&home), &refusal),
     };
     let _presence = Presence::new(&gateway, &peer);
     let mail = gateway.book().enter(peer.clone(), Role::Caller);

@@ -36,6 +36,8 @@ pub struct Strangers {
     pub slow: u64,
     /// They made room for others.
     pub evicted: u64,
+    /// There was no descriptor left for them.
+    pub shed: u64,
     /// They hung up.
     pub gone: u64,
     /// They said something else.

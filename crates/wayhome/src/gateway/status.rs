@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use wayhome_core::key::Key;
 use wayhome_core::route::{ConnId, Home};
 use wayhome_core::status::gateway::{
-    GatewaySnapshot, GrantsStatus, HomeStatus, OfferedStatus, OnlineStatus, RefusalStatus,
-    StrangersStatus, StreamStatus,
+    GatewaySnapshot, GrantsStatus, HomeStatus, LoadStatus, OfferedStatus, OnlineStatus,
+    RefusalStatus, StrangersStatus, StreamStatus,
 };
 use wayhome_core::status::millis;
 
@@ -103,10 +103,14 @@ pub async fn of(gateway: &Arc<Gateway>, told: Told) -> GatewaySnapshot {
         streams,
         refusals: refusals.collect(),
         refused: book.refusals.counts().collect(),
+        load: LoadStatus::of(book.load()),
+        // Whoever asks looks themselves.
+        stock: Vec::new(),
         strangers: StrangersStatus {
             half_open: book.half_open(),
             slow: strangers.slow,
             evicted: strangers.evicted,
+            shed: strangers.shed,
             gone: strangers.gone,
             malformed: strangers.malformed,
         },

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use wayhome_core::health::Detail;
 use wayhome_core::key::Key;
 use wayhome_core::name::Name;
-use wayhome_core::refusal::Reason;
+use wayhome_core::refusal::{Reason, Refusal};
 
 use super::book::{self, Peer, Role};
 use super::door::{judge, record, refuse};
@@ -42,8 +43,18 @@ impl Room {
     /// has none.
     ///
     /// # Errors
-    /// If there are as many streams as there may be.
-    pub fn take(gateway: &Arc<Gateway>, key: Option<Key>, home: &Name) -> Result<Self, Reason> {
+    /// If there are as many streams as there may be, or the gateway could not carry another.
+    pub fn take(gateway: &Arc<Gateway>, key: Option<Key>, home: &Name) -> Result<Self, Refusal> {
+        // New work goes first, so that what there is goes on.
+        if let Some(strain) = gateway.book().load().strain() {
+            let detail = Detail::new(&format!("the gateway is {strain}"));
+            return Err(Refusal { detail, ..Reason::Full.into() });
+        }
+        Self::keep(gateway, key, home)
+    }
+
+    /// The same for a stream that lives already.
+    fn keep(gateway: &Arc<Gateway>, key: Option<Key>, home: &Name) -> Result<Self, Refusal> {
         gateway.book().reserve(key, home)?;
         Ok(Self { gateway: Arc::clone(gateway), key, home: home.clone() })
     }
@@ -78,7 +89,7 @@ pub async fn serve(gateway: Arc<Gateway>, mut leg: Leg, peer: Peer, wish: Open) 
     }
     let room = match Room::take(&gateway, Some(peer.key), &home) {
         Ok(room) => room,
-        Err(reason) => return refuse(&gateway, leg, &peer, Some(&home), reason.into()).await,
+        Err(refusal) => return refuse(&gateway, leg, &peer, Some(&home), refusal).await,
     };
     let presence = Presence::new(&gateway, &peer);
     let mail = gateway.book().enter(peer.clone(), Role::Client(home.clone()));
@@ -156,9 +167,9 @@ impl Client<'_> {
 pub async fn go_on(gateway: Arc<Gateway>, parted: Parted) {
     let Parted { peer, home, carrier, since, joint } = parted;
     let peer = Peer { id: gateway.new_id(), ..peer };
-    let _room = match Room::take(&gateway, Some(peer.key), &home) {
+    let _room = match Room::keep(&gateway, Some(peer.key), &home) {
         Ok(room) => room,
-        Err(reason) => return record(&gateway, &peer, Some(&home), &reason.into()),
+        Err(refusal) => return record(&gateway, &peer, Some(&home), &refusal),
     };
     let _presence = Presence::new(&gateway, &peer);
     let mail = gateway.book().enter(peer.clone(), Role::Client(home.clone()));

@@ -21,6 +21,7 @@ mod gateway;
 mod import;
 mod native;
 mod row_one;
+mod row_six;
 mod seats;
 mod service;
 mod ssh_config;

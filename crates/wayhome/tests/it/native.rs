@@ -3,6 +3,7 @@
 mod breaches;
 mod forward;
 mod grants;
+mod greed;
 mod home;
 mod hostile;
 mod lab;
@@ -60,13 +61,20 @@ impl Gateway {
 
     /// With these grants, and this in its configuration.
     fn with(grants: &str, config: &str) -> Self {
+        Self::as_child_of(&[], grants, config)
+    }
+
+    /// The same, started by this command.
+    fn as_child_of(launcher: &[&str], grants: &str, config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         write_grants(folder.path(), grants);
         let listen = "listen = [\"127.0.0.1:0\", \"[::1]:0\"]\n";
         fs::write(path("gateway.toml"), format!("{listen}{config}")).unwrap();
         fs::create_dir(path("state")).unwrap();
-        let child = command(folder.path(), &["gateway", "run", "--config"])
+        let words = [launcher, &[env!("CARGO_BIN_EXE_wayhome"), "gateway", "run"]].concat();
+        let child = program(folder.path(), &words)
+            .arg("--config")
             .arg(path("gateway.toml"))
             .stderr(fs::File::create(path("log")).unwrap())
             .spawn()
@@ -123,9 +131,13 @@ fn write_grants(folder: &Path, grants: &str) {
 }
 
 fn command(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wayhome"));
+    program(folder, &[&[env!("CARGO_BIN_EXE_wayhome")], arguments].concat())
+}
+
+fn program(folder: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(words[0]);
     command
-        .args(arguments)
+        .args(&words[1..])
         .env("RUNTIME_DIRECTORY", folder)
         .env("STATE_DIRECTORY", folder.join("state"))
         .env("NO_COLOR", "1")

@@ -177,7 +177,7 @@ impl World {
             Step::Take { home } => {
                 let until = self.now + SERVED;
                 let (conn, home) = self.dial(home, Role::Client { until });
-                let actions = self.registry.take(conn, &home, self.now);
+                let actions = self.registry.take(conn, key_of(conn.0), &home, self.now);
                 self.perform(actions);
             }
             Step::Wait(millis) => self.wait(Duration::from_millis(millis)),

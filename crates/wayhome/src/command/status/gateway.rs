@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use wayhome_core::status::gateway::{
-    GatewaySnapshot, GrantsStatus, HomeStatus, OnlineStatus, RefusalStatus, StrangersStatus,
-    StreamStatus,
+    Behind, GatewaySnapshot, GrantsStatus, HomeStatus, LoadStatus, OnlineStatus, RefusalStatus,
+    StockStatus, StrangersStatus, StreamStatus,
 };
 
 use super::{GREEN, MARGIN, RED, YELLOW, paint, span};
@@ -18,6 +18,7 @@ pub fn table(snapshot: &GatewaySnapshot) -> String {
     let _ = writeln!(out, "  listens on {}", snapshot.listen.join(", "));
     let _ = writeln!(out, "  key {}", snapshot.key);
     write_grants(&mut out, &snapshot.grants);
+    write_load(&mut out, &snapshot.load);
     if snapshot.homes.is_empty() {
         out.push_str("\nno home has been here yet\n");
     }
@@ -29,6 +30,12 @@ pub fn table(snapshot: &GatewaySnapshot) -> String {
     }
     for stream in &snapshot.streams {
         write_stream(&mut out, stream);
+    }
+    if !snapshot.stock.is_empty() {
+        out.push_str("\nstock listeners (ssh -R, at this machine's own sshd)\n");
+    }
+    for listener in &snapshot.stock {
+        write_stock(&mut out, listener);
     }
     if !snapshot.refusals.is_empty() {
         out.push_str("\nrefused lately\n");
@@ -53,6 +60,17 @@ pub fn write_grants(out: &mut String, grants: &GrantsStatus) {
     for why in &grants.passed_over {
         out.push_str(&report::paragraph(MARGIN, MARGIN.len(), &paint(why, YELLOW)));
     }
+}
+
+/// How much it carries, and what is wrong with that.
+fn write_load(out: &mut String, load: &LoadStatus) {
+    let LoadStatus { descriptors, most, late_ms, strain } = load;
+    let _ = writeln!(out, "  {descriptors} of {most} descriptors in use");
+    let Some(strain) = strain else { return };
+    let why = format!("no new stream is taken in: {strain} ({late_ms} ms late)");
+    out.push_str(&report::paragraph(MARGIN, MARGIN.len(), &paint(&why, RED)));
+    let remedy = "raise `LimitNOFILE` of the service or `ulimit -n`; or have a second gateway";
+    out.push_str(&report::paragraph(MARGIN, MARGIN.len(), remedy));
 }
 
 /// So many refusals are shown to a person; `--json` has all that are kept.
@@ -110,6 +128,36 @@ fn write_stream(out: &mut String, stream: &StreamStatus) {
     out.push_str(&report::paragraph("  ", MARGIN.len(), &line));
 }
 
+fn write_stock(out: &mut String, listener: &StockStatus) {
+    let mut line = listener.addresses.join(", ");
+    if listener.is_public {
+        let _ = write!(line, " ({})", paint("public", YELLOW));
+    }
+    let _ = write!(line, ": a session of {}", listener.account);
+    match listener.pid {
+        Some(pid) => {
+            let _ = write!(line, " (process {pid})");
+        }
+        None => line.push_str(", as it seems: only root sees which"),
+    }
+    if let Some(from) = &listener.from {
+        let _ = write!(line, ", from {from}");
+    }
+    let behind = match &listener.behind {
+        Behind::Host { fingerprint, .. } => {
+            format!("{}, {fingerprint}", paint("a host answers", GREEN))
+        }
+        Behind::Other => format!("{}, and is no SSH", paint("something answers", GREEN)),
+        Behind::Nothing => paint("nothing listens at its target", RED),
+        Behind::Silent => paint("nobody answers", RED),
+    };
+    let _ = write!(line, "; {behind}");
+    if let Some(ago) = listener.seen_ms.filter(|ago| *ago >= 1000) {
+        let _ = write!(line, " (seen {} ago)", span(ago));
+    }
+    out.push_str(&report::paragraph("  ", MARGIN.len(), &line));
+}
+
 fn write_refusal(out: &mut String, refusal: &RefusalStatus) {
     let key = refusal.key.to_string();
     let who = refusal.grant.as_ref().unwrap_or(&key);
@@ -125,9 +173,13 @@ fn write_refusal(out: &mut String, refusal: &RefusalStatus) {
 }
 
 fn strangers(strangers: &StrangersStatus) -> String {
-    let StrangersStatus { half_open, slow, evicted, gone, malformed } = strangers;
+    let StrangersStatus { half_open, slow, evicted, shed, gone, malformed } = strangers;
+    let shed = match shed {
+        0 => String::new(),
+        shed => format!(", {shed} found no room"),
+    };
     format!(
-        "strangers: {half_open} now; {gone} hung up, {slow} took too long, {evicted} made room, \
+        "strangers: {half_open} now; {gone} hung up, {slow} took too long, {evicted} made room{shed}, \
          {malformed} spoke otherwise\n"
     )
 }
