@@ -2,6 +2,7 @@
 //! build. One file for each measurement; the bars are those of the design.
 
 mod address;
+mod compare;
 mod cut;
 mod figures;
 mod native;
@@ -45,6 +46,10 @@ pub struct Args {
     /// Fail if a bar is not met
     #[arg(long)]
     gate: bool,
+    /// Instead of measuring: compare two earlier results, folders or files; the second is target/bench
+    /// unless it is named. With --gate, fail if anything got worse beyond the spread of both
+    #[arg(long, value_names = ["OLD", "NEW"], num_args = 1..=2)]
+    compare: Vec<PathBuf>,
     /// Instead of measuring: hold a road for this long (`30m`) against OpenSSH 10 with its penalties
     #[arg(long, value_name = "TIME", value_parser = time)]
     soak: Option<Duration>,
@@ -70,6 +75,8 @@ enum Measurement {
     Idle,
     /// The native road: the first byte of an ssh session, and a whole one
     First,
+    /// Loopback ports, beside ssh -R and other tunnels on PATH: connections, throughput, CPU, memory
+    Ports,
     /// The native road: 10,000 homes at one gateway, and their return after it was killed
     Storm,
 }
@@ -85,6 +92,12 @@ struct Bench<'a> {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
+    if let [old, rest @ ..] = args.compare.as_slice() {
+        let latest = target().join("bench");
+        let none_is_worse = compare::run(old, rest.first().unwrap_or(&latest))?;
+        let failed = args.gate && !none_is_worse;
+        return Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+    }
     if !packages::bring(packages::TEST)? || (args.stock && !packages::bring(packages::STOCK)?) {
         return Ok(ExitCode::FAILURE);
     }
@@ -115,6 +128,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             Measurement::Echo => native::echo::measure(&bench)?,
             Measurement::Idle => native::idle::measure(&bench)?,
             Measurement::First => native::first::measure(&bench)?,
+            Measurement::Ports => native::ports::measure(&bench)?,
             Measurement::Storm => native::storm::measure(&bench)?,
         };
         let name = format!("{measurement:?}").to_lowercase();

@@ -5,6 +5,8 @@ pub mod bulk;
 pub mod echo;
 pub mod first;
 pub mod idle;
+mod peers;
+pub mod ports;
 mod seats;
 pub mod storm;
 mod targets;

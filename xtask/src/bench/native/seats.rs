@@ -35,16 +35,17 @@ impl Who {
 
 /// The seats. Dropping them ends all.
 pub struct NativeSeats {
-    // Programs end before their machines. Most of them need only be there.
-    _agent: Running,
+    // Programs end before their machines.
+    agent: Running,
     gateway: Running,
-    _stock: Running,
+    stock: Running,
     gateway_sshd: Sshd,
     _home_sshd: Sshd,
     pub targets: Targets,
     pub lab: Lab,
     wayhome: PathBuf,
     gateway_key: String,
+    home_key: String,
 }
 
 impl NativeSeats {
@@ -69,9 +70,11 @@ impl NativeSeats {
 
         let homes: Vec<String> = (0..homes).map(|number| format!("\"home-{number}\"")).collect();
         let grants = format!(
-            "[[grant]]\nkey = \"{home_key}\"\nname = \"home\"\nhomes = [\"home-ubuntu\"]\n\n\
+            "[[grant]]\nkey = \"{home_key}\"\nname = \"home\"\nhomes = [\"home-ubuntu\"]\n\
+             ports = {:?}\n\n\
              [[grant]]\nkey = \"{laptop_key}\"\nname = \"laptop\"\nreach = [\"home-ubuntu\"]\n\
              homes = [{}]\n",
+            Target::ALL.map(Target::own_port),
             homes.join(", ")
         );
         write_private(gateway, "/etc/wayhome/grants.toml", &grants)?;
@@ -120,15 +123,16 @@ impl NativeSeats {
         ))?;
         let stock = Running::start(stock_road(home), &log("stock"))?;
         let seats = NativeSeats {
-            _agent: agent,
+            agent,
             gateway: gateway_run,
-            _stock: stock,
+            stock,
             gateway_sshd,
             _home_sshd: home_sshd,
             targets,
             lab,
             wayhome,
             gateway_key,
+            home_key,
         };
         seats.until_both_roads_are_there()?;
         Ok(seats)
@@ -189,6 +193,17 @@ impl NativeSeats {
         Ok(seconds)
     }
 
+    /// The same at home: the agent, or the `ssh` that keeps the forwards.
+    pub fn home_cpu(&self, who: Who) -> Result<f64> {
+        let running = if who == Who::Stock { &self.stock } else { &self.agent };
+        Ok(Cpu::of(running.pid()?)?.ms / 1000.0)
+    }
+
+    /// The home's key, which its clients have pinned.
+    pub fn home_key(&self) -> &str {
+        &self.home_key
+    }
+
     /// The gateway's key, which its peers have pinned.
     pub fn gateway_key(&self) -> &str {
         &self.gateway_key
@@ -209,6 +224,15 @@ impl NativeSeats {
             return Ok(());
         }
         Err(format!("nobody listens on port {port} of the gateway; see the log of its ssh").into())
+    }
+
+    /// The same on any of its addresses.
+    pub fn until_listening_anywhere(&self, port: u16) -> Result<()> {
+        let shown = || self.lab.gateway().sh(&format!("ss -Hltn 'sport = :{port}'"));
+        if eventually(SOON, || shown().is_ok_and(|shown| !shown.is_empty())) {
+            return Ok(());
+        }
+        Err(format!("nobody listens on port {port} of the gateway").into())
     }
 
     /// The processes that serve sessions at the gateway's sshd.
@@ -242,9 +266,10 @@ fn agent_toml(gateway_key: &str) -> String {
          [[service]]\nname = \"ssh\"\ntarget = \"localhost:22\"\n"
     );
     for target in Target::ALL {
-        let (name, port) = (target.name(), target.port());
+        let (name, port, own) = (target.name(), target.port(), target.own_port());
         config += &format!(
-            "[[service]]\nname = \"{name}\"\ntarget = \"127.0.0.1:{port}\"\nproof = \"hold\"\n"
+            "[[service]]\nname = \"{name}\"\ntarget = \"127.0.0.1:{port}\"\nproof = \"hold\"\n\
+             port = {own}\n"
         );
     }
     config

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use wayhome_lab::Machine;
 
 use crate::Result;
@@ -40,6 +40,11 @@ impl Target {
         }
     }
 
+    /// Where it is found at the gateway by the native road's own port.
+    pub fn own_port(self) -> u16 {
+        self.port() + 100
+    }
+
     fn serve(self, mut stream: TcpStream, swallowed: &AtomicU64) -> std::io::Result<()> {
         stream.set_nodelay(true)?;
         let mut bytes = vec![0; CHUNK];
@@ -65,8 +70,8 @@ impl Target {
 /// As much as programs usually move at once.
 pub const CHUNK: usize = 64 << 10;
 
-/// How soon a connection is taken, and the end seen. No measurement counts it.
-const LOOK: Duration = Duration::from_millis(10);
+/// How soon the end is seen.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// All targets of a home. They end when this is dropped, and their streams with the other ends.
 pub struct Targets {
@@ -114,7 +119,7 @@ fn accept(target: Target, listener: &TcpListener, swallowed: &Arc<AtomicU64>, en
     while !end.load(Ordering::Relaxed) {
         match listener.accept() {
             Ok((stream, _)) => serve(target, stream, swallowed),
-            Err(_) => thread::sleep(LOOK),
+            Err(_) => drop(poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&LOOK))),
         }
     }
 }
