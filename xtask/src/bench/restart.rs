@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::Bench;
 use super::figures::Row;
-use super::outage::{self, Checks, gateway_port};
+use super::outage::{self, Checks};
 use super::seats::{SOON, Seats};
 use crate::Result;
 
 pub fn measure(bench: &Bench<'_>) -> Result<Vec<Row>> {
     let down = bench.args.down;
-    let what = format!("back after the gateway's sshd was down for {} s", down.as_secs());
+    let what = format!("back after the gateway was down for {} s", down.as_secs());
     let impair = |seats: &Seats, checks: &Checks| impair(seats, checks, down);
     outage::measure(bench, "restart", &what, 1.5, &impair)
 }
@@ -22,7 +22,7 @@ fn impair(seats: &Seats, checks: &Checks, down: Duration) -> Result<Instant> {
     seats.stop_gateway();
     checks.gateway_is_gone(seats)?;
     thread::sleep(down.saturating_sub(began.elapsed()));
-    let at = gateway_port()?;
+    let at = seats.door()?;
     let listens = || {
         let deadline = Instant::now() + SOON;
         while Instant::now() < deadline {

@@ -2,6 +2,7 @@
 //! with an sshd, and at home the agent or stock autossh.
 
 use std::fs;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -31,6 +32,8 @@ pub enum Login {
     Plain,
     /// As a user whose key may only run the gate
     Gated,
+    /// At a gateway that runs wayhome: the native link, with a port there
+    Native,
 }
 
 impl Login {
@@ -40,6 +43,7 @@ impl Login {
             Login::Root => "root",
             Login::Plain => "plain user",
             Login::Gated => "restricted key",
+            Login::Native => "native link",
         }
     }
 
@@ -48,6 +52,7 @@ impl Login {
             Login::Root => "root",
             Login::Plain => "amy",
             Login::Gated => "wayhome",
+            Login::Native => "nobody",
         }
     }
 }
@@ -59,6 +64,9 @@ const GATE: &str = "/usr/local/libexec/wayhome-gate";
 pub struct Seats {
     // The servers end before their machines.
     gateway: Mutex<Option<Sshd>>,
+    /// Of the native link.
+    native: Mutex<Option<Running>>,
+    native_log: PathBuf,
     /// The home's own sshd, behind the port.
     pub home: Sshd,
     /// The machines.
@@ -83,7 +91,7 @@ impl Seats {
             gateway.add_user(user, uid, "/bin/sh")?;
         }
         let authorized = match login {
-            Login::Root | Login::Plain => key.public_line().to_owned(),
+            Login::Root | Login::Plain | Login::Native => key.public_line().to_owned(),
             Login::Gated => install_gate(bench, gateway, lab.home())?,
         };
         let host_key = Key::make(gateway, &bench.openssh, Path::new("/tmp/host_key"), "gateway")?;
@@ -92,13 +100,65 @@ impl Seats {
             .listen("0.0.0.0")
             .pam(true)
             .host_key(&fs::read_to_string(gateway.file(host_key.path()))?)
-            .authorize(login.user(), &authorized);
+            .authorize(if login == Login::Native { "root" } else { login.user() }, &authorized);
         let sshd = at_gateway.start(gateway)?;
         let home = Sshd::builder(servers).port(22).pam(true).start(lab.home())?;
         let known = sshd.known_hosts_line(GATEWAY);
         fs::write(lab.home().file("/tmp/known_hosts"), known + "\n")?;
         let wayhome = lab.home().bring(&bench.wayhome)?;
-        Ok(Seats { gateway: Mutex::new(Some(sshd)), home, lab, login, at_gateway, wayhome })
+        let (gateway, native) = (Mutex::new(Some(sshd)), Mutex::new(None));
+        let native_log = bench.log("native-gateway");
+        let seats = Seats { gateway, native, native_log, home, lab, login, at_gateway, wayhome };
+        if login == Login::Native {
+            seats.grant(bench)?;
+            seats.start_gateway()?;
+        }
+        Ok(seats)
+    }
+
+    /// Lets the home in at the gateway of the native link.
+    fn grant(&self, bench: &Bench<'_>) -> Result<()> {
+        let (home, gateway) = (self.lab.home(), self.lab.gateway());
+        gateway.bring(&bench.wayhome)?;
+        for machine in [home, gateway] {
+            machine.sh("mkdir -p -m 700 /var/lib/wayhome /etc/wayhome")?;
+        }
+        let grants = format!(
+            "[[grant]]\nkey = \"{}\"\nname = \"home\"\nhomes = [\"home-ubuntu\"]\nports = [{PORT}]\n",
+            self.key_of(home)?
+        );
+        // Made before the gateway starts, who would make another at the same moment.
+        self.key_of(gateway)?;
+        Ok(fs::write(gateway.file("/etc/wayhome/grants.toml"), grants)?)
+    }
+
+    fn key_of(&self, machine: &Machine) -> Result<String> {
+        let shown = machine.sh(&format!("{} keys 2>/dev/null", self.wayhome.display()))?;
+        Ok(shown.trim().to_owned())
+    }
+
+    /// Where the gateway is, as the agent's configuration has it.
+    fn address(&self) -> Result<String> {
+        if self.login == Login::Native {
+            let key = self.key_of(self.lab.gateway())?;
+            return Ok(format!("address = \"wayhome://{GATEWAY}\"\nkey = \"{key}\"\n"));
+        }
+        let user = self.login.user();
+        Ok(format!(
+            "address = \"ssh://{user}@{GATEWAY}\"\nidentity = \"/tmp/key\"\n\
+             known_hosts = \"/tmp/known_hosts\"\n"
+        ))
+    }
+
+    /// Whether it is the native link that is measured.
+    pub fn is_native(&self) -> bool {
+        self.login == Login::Native
+    }
+
+    /// Where the gateway takes the home's connection.
+    pub fn door(&self) -> Result<SocketAddr> {
+        let port = if self.is_native() { 7222 } else { 22 };
+        Ok(SocketAddr::new(GATEWAY.parse::<IpAddr>()?, port))
     }
 
     /// The home and its router.
@@ -106,13 +166,24 @@ impl Seats {
         self.lab.households().next().ok_or_else(|| "the lab has no home".into())
     }
 
-    /// Ends the gateway's sshd and its sessions (kill -9).
+    /// Ends the gateway's sshd and its sessions, or the gateway of the native link (kill -9).
     pub fn stop_gateway(&self) {
+        *self.native.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if self.is_native() {
+            return;
+        }
         *self.gateway.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Starts the gateway's sshd again, the same as before.
+    /// Starts it again, the same as before.
     pub fn start_gateway(&self) -> Result<()> {
+        if self.is_native() {
+            let mut run = self.lab.gateway().command(&self.wayhome);
+            run.args(["gateway", "run"]).env("NO_COLOR", "1");
+            let running = Running::start(run, &self.native_log)?;
+            *self.native.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
+            return Ok(());
+        }
         let sshd = self.at_gateway.start(self.lab.gateway())?;
         *self.gateway.lock().unwrap_or_else(PoisonError::into_inner) = Some(sshd);
         Ok(())
@@ -135,10 +206,8 @@ impl Seats {
     /// file of this machine.
     pub fn agent(&self, service: &str, log: &Path, verbose: bool) -> Result<Agent<'_>> {
         let config = format!(
-            "name = \"home-ubuntu\"\n[[gateway]]\naddress = \"ssh://{user}@{GATEWAY}\"\n\
-             identity = \"/tmp/key\"\nknown_hosts = \"/tmp/known_hosts\"\n\
-             [[service]]\nport = {PORT}\n{service}\n",
-            user = self.login.user(),
+            "name = \"home-ubuntu\"\n[[gateway]]\n{}[[service]]\nport = {PORT}\n{service}\n",
+            self.address()?
         );
         let home = self.lab.home();
         fs::write(home.file("/tmp/agent.toml"), config)?;

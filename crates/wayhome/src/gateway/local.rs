@@ -3,10 +3,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use wayhome_core::health::Detail;
+use wayhome_core::refusal::Reason;
 use wayhome_core::route::ConnId;
 
 use super::Gateway;
@@ -19,6 +20,10 @@ use super::stream::Room;
 use super::waiting::{Given, Presence};
 use crate::relay::{self, Counts};
 use crate::wire::messages::Local;
+
+/// How long one waits until fewer others wait, and how often that is looked at.
+const PATIENCE: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// Serves one. Whatever is no end becomes a reset: TCP can say no more.
 pub async fn serve(
@@ -49,7 +54,17 @@ pub async fn serve(
     let seeker = Seeker { gateway: &gateway, id, home: &home, mail: &mail };
     // It may speak before it is answered, so that nothing tells whether it has hung up; it waits for
     // some seconds at the most.
-    match seeker.seek(&ask, std::future::pending).await {
+    let since = Instant::now();
+    let met = loop {
+        match seeker.seek(&ask, std::future::pending).await {
+            // A browser comes with many at once. They have no other way to be told to come again.
+            Met::Refused(why) if why.reason == Reason::Full && since.elapsed() < PATIENCE => {
+                tokio::time::sleep(AGAIN).await;
+            }
+            met => break met,
+        }
+    };
+    match met {
         Met::Home { home: carrier, .. } => {
             let stream = book::Stream {
                 home: home.clone(),

@@ -1,7 +1,7 @@
 //! A machine's own key: an OpenSSH private key file, made for this.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -94,9 +94,17 @@ impl Identity {
             .map_err(|why| failed(&why))?;
         beside.write_all(text.as_bytes()).map_err(|why| failed(&why))?;
         beside.as_file().sync_all().map_err(|why| failed(&why))?;
+        match beside.persist_noclobber(path) {
+            Ok(_) => {}
+            // Another process was as new here as we are, and a moment earlier.
+            Err(why) if why.error.kind() == io::ErrorKind::AlreadyExists => {
+                return Ok((Self::read(path)?, false));
+            }
+            Err(why) => return Err(failed(&why.error)),
+        }
+        // After the private half: whoever came second must not name a key that is none.
         let public = format!("{} {comment}\n", identity.key);
         write_public(&public_half(path), &public).map_err(|why| failed(&why))?;
-        beside.persist_noclobber(path).map_err(|why| failed(&why.error))?;
         Ok((identity, true))
     }
 
@@ -156,7 +164,7 @@ pub fn public_half(path: &Path) -> PathBuf {
     name.into()
 }
 
-fn write_public(path: &Path, text: &str) -> std::io::Result<()> {
+fn write_public(path: &Path, text: &str) -> io::Result<()> {
     let mut file =
         fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(path)?;
     file.write_all(text.as_bytes())
@@ -206,6 +214,21 @@ pub(crate) mod tests {
         assert!(shown.contains(&format!(" {} ", fingerprint(&made.key()))), "{shown}");
         let (again, is_new) = Identity::read_or_make(&path).unwrap();
         assert!(!is_new && again.key() == made.key());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left beside them");
+    }
+
+    #[test]
+    fn who_come_at_the_same_moment_have_the_same_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("identity");
+        let keys = std::thread::scope(|scope| {
+            let make = || Identity::read_or_make(&path).unwrap().0.key();
+            let made: Vec<_> = (0..16).map(|_| scope.spawn(make)).collect();
+            made.into_iter().map(|made| made.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+        let beside = fs::read_to_string(public_half(&path)).unwrap();
+        assert!(beside.starts_with(&keys[0].to_string()), "{beside}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left beside them");
     }
 
