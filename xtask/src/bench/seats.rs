@@ -170,6 +170,8 @@ impl Seats {
     pub fn stop_gateway(&self) {
         *self.native.lock().unwrap_or_else(PoisonError::into_inner) = None;
         if self.is_native() {
+            // It dies with what was spawned, a moment later.
+            let _ = eventually(SOON, || self.holder(PORT).is_ok_and(|holder| holder.is_empty()));
             return;
         }
         *self.gateway.lock().unwrap_or_else(PoisonError::into_inner) = None;
