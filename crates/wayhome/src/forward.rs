@@ -6,7 +6,7 @@
 
 pub mod local;
 pub mod pairs;
-mod socks;
+pub mod socks;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

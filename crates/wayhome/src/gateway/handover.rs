@@ -179,3 +179,101 @@ fn restore(told: Stream, sockets: &mut HashMap<u64, OwnedFd>) -> io::Result<Part
         joint: Joint { first, second, there, back, counts: Arc::new(counts) },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialled = TcpStream::connect(listener.local_addr().unwrap());
+        let (dialled, accepted) = tokio::join!(dialled, listener.accept());
+        (dialled.unwrap(), accepted.unwrap().0)
+    }
+
+    /// A stream on whose way something is, and its outer ends.
+    async fn stream() -> (Parted, TcpStream, TcpStream) {
+        let ((client, first), (home, second)) = (pair().await, pair().await);
+        let mut joint = Joint::new(first, second, Arc::default()).unwrap();
+        joint.there = OneWay::resumed(b"on its way".to_vec(), true);
+        joint.counts.back.store(77, Ordering::Relaxed);
+        let peer = Peer {
+            id: ConnId(9),
+            key: Key::new([1; 32]),
+            from: "[2001:db8::2]:50000".parse().unwrap(),
+            software: Detail::new("test/1"),
+        };
+        let carrier = (Key::new([2; 32]), "203.0.113.7:40000".parse().unwrap());
+        let home_name = "home-ubuntu".parse().unwrap();
+        let parted = Parted { peer, home: home_name, carrier, since: Instant::now(), joint };
+        (parted, client, home)
+    }
+
+    fn file(bytes: &[u8]) -> OwnedFd {
+        let mut file = File::from(memfd_create("test", MemfdFlags::CLOEXEC).unwrap());
+        file.write_all(bytes).unwrap();
+        file.into()
+    }
+
+    fn sockets(stream: &Parted) -> Vec<OwnedFd> {
+        let ends = [&stream.joint.second, &stream.joint.first];
+        ends.map(|socket| socket.as_fd().try_clone_to_owned().unwrap()).into()
+    }
+
+    #[tokio::test]
+    async fn what_is_left_is_found_again() {
+        let (parted, mut client, mut home) = stream().await;
+        let told = describe(&parted).unwrap().encode_length_delimited_to_vec();
+        let all = sockets(&parted);
+        // The process before is gone, and its own descriptors with it.
+        let (peer, carrier) = (parted.peer.clone(), parted.carrier);
+        drop(parted);
+        let mut read = read(file(&told), all).unwrap();
+        let mut again = read.pop().unwrap();
+        assert_eq!((again.peer.key, again.peer.from), (peer.key, peer.from));
+        assert_eq!(again.peer.software.as_str(), "test/1");
+        assert_eq!((again.home.as_str(), again.carrier), ("home-ubuntu", carrier));
+        assert_eq!(again.joint.counts.back.load(Ordering::Relaxed), 77);
+        home.write_all(b"and back").await.unwrap();
+        home.shutdown().await.unwrap();
+        let (mut to_client, mut to_home) = (Vec::new(), Vec::new());
+        let (ran, _, _) = tokio::join!(
+            again.joint.run(),
+            client.read_to_end(&mut to_client),
+            home.read_exact({
+                to_home.resize(10, 0);
+                &mut to_home
+            }),
+        );
+        ran.unwrap();
+        assert_eq!((&to_client[..], &to_home[..]), (&b"and back"[..], &b"on its way"[..]));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_understood_is_cut_and_never_ends() {
+        let (parted, client, home) = stream().await;
+        let told = describe(&parted).unwrap();
+        let whole = told.encode_length_delimited_to_vec();
+        for length in 1..whole.len() {
+            assert!(read(file(&whole[..length]), Vec::new()).is_err(), "{length} bytes");
+        }
+        let nameless = Stream { home: "No Name".into(), ..told.clone() };
+        let keyless = Stream { client_key: vec![1; 31], ..told.clone() };
+        let placeless = Stream { home_from: "nowhere".into(), ..told };
+        for wrong in [nameless, keyless, placeless] {
+            let wrong = wrong.encode_length_delimited_to_vec();
+            assert!(read(file(&wrong), sockets(&parted)).unwrap().is_empty());
+        }
+        // One of its sockets is not there.
+        let mut one = sockets(&parted);
+        one.pop();
+        drop(parted);
+        assert!(read(file(&whole), one).unwrap().is_empty());
+        for mut end in [client, home] {
+            let why = end.read(&mut [0; 8]).await.unwrap_err();
+            assert_eq!(why.kind(), io::ErrorKind::ConnectionReset);
+        }
+    }
+}
