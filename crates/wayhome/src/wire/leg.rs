@@ -245,9 +245,11 @@ impl Line {
         }
     }
 
-    /// Sends what there is to send. May be given up and called again.
+    /// Sends what there is to send, and keeps no room for more. May be given up and called again.
     async fn flush(&mut self) -> io::Result<()> {
-        poll_fn(|cx| self.poll_flush(cx)).await
+        poll_fn(|cx| self.poll_flush(cx)).await?;
+        self.session.outgoing = Vec::new();
+        Ok(())
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -258,7 +260,6 @@ impl Line {
                 sent => drop(outgoing.drain(..sent)),
             }
         }
-        *outgoing = Vec::new();
         Poll::Ready(Ok(()))
     }
 }

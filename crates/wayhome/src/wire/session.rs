@@ -26,8 +26,10 @@ const OVERHEAD: usize = 512;
 /// One side of a connection. What it has to send is in [`Session::outgoing`], always.
 pub struct Session {
     side: Side,
-    /// What was received, and is no whole record or message of the handshake yet.
+    /// What was received. Up to `done` it was taken; the rest is no whole record or message of the
+    /// handshake yet.
     incoming: Vec<u8>,
+    done: usize,
     /// What is to be sent, in this order. Whoever sends it takes it out.
     pub outgoing: Vec<u8>,
     /// The peer's end came while something was to be said, and was not yet told.
@@ -87,7 +89,7 @@ impl Session {
     }
 
     fn new(side: Side) -> Self {
-        Self { side, incoming: Vec::new(), outgoing: Vec::new(), end: false }
+        Self { side, incoming: Vec::new(), done: 0, outgoing: Vec::new(), end: false }
     }
 
     /// What TLS knows of the connection.
@@ -100,7 +102,32 @@ impl Session {
 
     /// Takes in what was received. [`Session::hear`] says what became of it.
     pub fn receive(&mut self, bytes: &[u8]) {
+        self.incoming.drain(..std::mem::take(&mut self.done));
         self.incoming.extend(bytes);
+    }
+
+    /// The same for what is read straight to its place, for which there is room for this much.
+    ///
+    /// # Errors
+    /// What reading gives.
+    pub fn receive_with(
+        &mut self,
+        room: usize,
+        read: impl FnOnce(&mut Vec<u8>) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        // What is left is a part of one record.
+        self.incoming.drain(..std::mem::take(&mut self.done));
+        self.incoming.reserve(room);
+        let read = read(&mut self.incoming);
+        self.free();
+        read
+    }
+
+    /// Nothing is kept while nothing is here.
+    fn free(&mut self) {
+        if self.done == self.incoming.len() {
+            (self.incoming, self.done) = (Vec::new(), 0);
+        }
     }
 
     /// What the peer says; its words are put behind what is in `words`. To be called until there is
@@ -124,7 +151,7 @@ impl Session {
                 }
             }
         }
-        if self.incoming.len() > MAX_INCOMING {
+        if self.incoming.len() - self.done > MAX_INCOMING {
             return Err(breach("a message of TLS that is too long"));
         }
         Ok(Heard::Nothing)
@@ -165,7 +192,8 @@ impl Session {
     }
 
     fn step(&mut self, say: Say<'_>, words: &mut Vec<u8>) -> Result<Step, Error> {
-        let (incoming, outgoing) = (&mut self.incoming, &mut self.outgoing);
+        let outgoing = &mut self.outgoing;
+        let incoming = self.incoming.get_mut(self.done..).unwrap_or_default();
         let (done, step) = match &mut self.side {
             Side::Client(session) => {
                 let UnbufferedStatus { discard, state, .. } = session.process_tls_records(incoming);
@@ -176,10 +204,8 @@ impl Session {
                 (discard, state.and_then(|state| act(state, say, outgoing, words)))
             }
         };
-        self.incoming.drain(..done.min(self.incoming.len()));
-        if self.incoming.is_empty() {
-            self.incoming = Vec::new();
-        }
+        self.done = (self.done + done).min(self.incoming.len());
+        self.free();
         step
     }
 }

@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 use super::{Leg, Line};
 use crate::wire::session::Heard;
 
-/// What is read from the socket at once: as much as a record has.
-const PIECE: usize = 16 * 1024;
+/// What is read from the socket at once: some records.
+const PIECE: usize = 64 * 1024;
 
 /// What is encrypted ahead of the socket, and no more: the kernel has buffers of its own.
 const AHEAD: usize = 64 * 1024;
@@ -44,13 +44,10 @@ impl Carried {
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.line.tcp.poll_read_ready(cx))?;
-            let mut piece = [0; PIECE];
-            match self.line.tcp.try_read(&mut piece) {
+            let Line { tcp, session, .. } = &mut self.line;
+            match session.receive_with(PIECE, |incoming| tcp.try_read_buf(incoming)) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-                Ok(length) => {
-                    self.line.session.receive(piece.get(..length).unwrap_or_default());
-                    return Poll::Ready(Ok(()));
-                }
+                Ok(_) => return Poll::Ready(Ok(())),
                 Err(why) if why.kind() == io::ErrorKind::WouldBlock => {}
                 Err(why) => return Poll::Ready(Err(why)),
             }
