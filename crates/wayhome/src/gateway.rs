@@ -109,7 +109,7 @@ pub async fn run(config: Config) -> Outcome {
         .map_err(|why| Failure::new("TLS cannot be set up").because(&why))?;
     let gateway = Gateway::new(config.limits, descriptors, tls, grants.standing(), store);
     let gateway = Arc::new(gateway);
-    *gateway.left_ports() = LeftPorts::take(&mut left);
+    *gateway.left_ports() = LeftPorts::take(&mut left, &gateway.store);
     if is_restart {
         gateway.book().registry.awaits_homes(gateway.now());
     }

@@ -49,14 +49,15 @@ struct Entry {
 #[derive(Debug)]
 struct Listening {
     tasks: Vec<AbortHandle>,
-    port: u16,
+    /// Its name in the store.
+    name: String,
     store: Arc<Store>,
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
         self.tasks.iter().for_each(AbortHandle::abort);
-        self.store.remove(&name_of(self.port));
+        self.store.remove(&self.name);
     }
 }
 
@@ -144,8 +145,16 @@ pub fn open(
         Ok(false) => return Ok(()),
         Err(other) => return Err(taken(&format!("the home `{other}` has it"))),
     }
-    let before = gateway.left_ports().0.remove(&port);
-    let listeners = match before.map_or_else(|| listen(port, &gateway.store), go_on) {
+    let name = name_of(port, home);
+    let before = gateway.left_ports().take_for(port, home);
+    let before = match before {
+        Ok(before) => before,
+        Err(other) => {
+            gateway.book().ports.close(port, peer.id);
+            return Err(taken(&format!("it is kept for the home `{other}`, after a restart")));
+        }
+    };
+    let listeners = match before.map_or_else(|| listen(port, &name, &gateway.store), go_on) {
         Ok(listeners) => listeners,
         Err(why) => {
             gateway.book().ports.close(port, peer.id);
@@ -161,7 +170,7 @@ pub fn open(
     };
     let keep = |listener| tokio::spawn(keep(Arc::clone(gateway), port, listener)).abort_handle();
     let tasks = listeners.into_iter().map(keep).collect();
-    let listening = Listening { tasks, port, store: Arc::clone(&gateway.store) };
+    let listening = Listening { tasks, name, store: Arc::clone(&gateway.store) };
     let mut book = gateway.book();
     if let Some(entry) = book.ports.0.get_mut(&port) {
         entry.listening = Some(listening);
@@ -177,14 +186,14 @@ pub fn open(
 
 /// 127.0.0.1, and [::1] where this machine has it. Half of a port would lead `localhost` to
 /// somebody else.
-fn listen(port: u16, store: &Store) -> io::Result<Vec<TcpListener>> {
+fn listen(port: u16, name: &str, store: &Store) -> io::Result<Vec<TcpListener>> {
     let mut listeners = vec![door::listen_at((Ipv4Addr::LOCALHOST, port).into())?];
     match door::listen_at((Ipv6Addr::LOCALHOST, port).into()) {
         Ok(listener) => listeners.push(listener),
         Err(why) if why.kind() == io::ErrorKind::AddrInUse => return Err(why),
         Err(why) => tracing::debug!("[::1]:{port} is not listened on: {why}"),
     }
-    store.put(&name_of(port), &listeners.iter().map(AsFd::as_fd).collect::<Vec<_>>())?;
+    store.put(name, &listeners.iter().map(AsFd::as_fd).collect::<Vec<_>>())?;
     Ok(listeners)
 }
 
@@ -195,27 +204,46 @@ fn go_on(before: Vec<net::TcpListener>) -> io::Result<Vec<TcpListener>> {
 /// How the names of ports begin in the store.
 const NAME: &str = "port-";
 
-fn name_of(port: u16) -> String {
-    format!("{NAME}{port}")
+/// Behind it the port and the home, so that the next process keeps it for that one.
+fn name_of(port: u16, home: &Name) -> String {
+    format!("{NAME}{port}-{home}")
 }
 
-/// Ports on which an earlier process listened. Whoever calls there waits until their home is back.
+/// Ports on which an earlier process listened, and for which home. Whoever calls there waits until that
+/// home is back.
 #[derive(Debug, Default)]
-pub struct LeftPorts(BTreeMap<u16, Vec<net::TcpListener>>);
+pub struct LeftPorts(BTreeMap<u16, (Name, Vec<net::TcpListener>)>);
 
 impl LeftPorts {
     /// Those that it left.
-    pub fn take(left: &mut Left) -> Self {
-        let mut ports = BTreeMap::<_, Vec<_>>::new();
-        for (_, at, listener) in left.take_listeners(NAME) {
-            ports.entry(at.port()).or_default().push(listener);
+    pub fn take(left: &mut Left, store: &Store) -> Self {
+        let mut ports = BTreeMap::new();
+        for (name, at, listener) in left.take_listeners(NAME) {
+            let home = name.strip_prefix(&format!("{NAME}{}-", at.port()));
+            let Some(home) = home.and_then(|home| home.parse::<Name>().ok()) else {
+                store.remove(&name);
+                continue;
+            };
+            let (_, all) = ports.entry(at.port()).or_insert_with(|| (home, Vec::new()));
+            all.push(listener);
         }
         Self(ports)
     }
 
+    /// What is kept of a port for this home, if it is kept.
+    ///
+    /// # Errors
+    /// The home that it is kept for, if that is another.
+    fn take_for(&mut self, port: u16, home: &Name) -> Result<Option<Vec<net::TcpListener>>, Name> {
+        match self.0.get(&port) {
+            Some((other, _)) if other != home => Err(other.clone()),
+            _ => Ok(self.0.remove(&port).map(|(_, listeners)| listeners)),
+        }
+    }
+
     /// Closes them.
     pub fn give_up(self, store: &Store) {
-        self.0.keys().for_each(|port| store.remove(&name_of(*port)));
+        self.0.iter().for_each(|(port, (home, _))| store.remove(&name_of(*port, home)));
     }
 }
 
@@ -240,6 +268,18 @@ mod tests {
     fn owner(conn: u64, home: &str, service: &str) -> Owner {
         let (home, service) = (home.parse().unwrap(), service.parse().unwrap());
         Owner { conn: ConnId(conn), key: Key::new([7; 32]), home, service }
+    }
+
+    #[test]
+    fn what_was_left_is_kept_for_its_home() {
+        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (attic, van): (Name, Name) = ("attic".parse().unwrap(), "van".parse().unwrap());
+        let mut left = LeftPorts([(2222, (attic.clone(), vec![listener]))].into());
+        assert_eq!(left.take_for(2222, &van).unwrap_err(), attic);
+        assert!(left.take_for(8080, &van).unwrap().is_none());
+        assert_eq!(left.take_for(2222, &attic).unwrap().unwrap().len(), 1);
+        assert!(left.take_for(2222, &van).unwrap().is_none(), "it has it already");
+        assert_eq!(name_of(2222, &attic), "port-2222-attic");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -37,14 +37,14 @@ const KEPT: Duration = Duration::from_secs(120);
 /// So many ports are looked at. There are not many, where each is a session of a home.
 const MOST: usize = 256;
 
-/// The file, in the folder for sockets, in which is remembered what was seen.
+/// The file in which is remembered what was seen.
 const FILE: &str = "stock.json";
 
 /// All of them, in the order of their ports.
 pub async fn listeners() -> Vec<StockStatus> {
     let mut found = find();
     found.truncate(MOST);
-    let file = paths::runtime_dir().ok().map(|folder| folder.join(FILE));
+    let file = folder().map(|folder| folder.join(FILE));
     let mut seen = file.as_deref().map(read).unwrap_or_default();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
     let kept = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
@@ -68,6 +68,13 @@ pub async fn listeners() -> Vec<StockStatus> {
         let _ = write(&file, &seen);
     }
     found.into_iter().map(|listener| listener.status(&seen, now)).collect()
+}
+
+/// Where it is remembered: a folder of whoever looks. The one for sockets may be a service's, whose user
+/// is another one, or not be there yet.
+fn folder() -> Option<PathBuf> {
+    let folders = [paths::runtime_dir().ok()?, PathBuf::from("/run/wayhome-status")];
+    folders.into_iter().find(|folder| paths::private_dir(folder).is_ok())
 }
 
 /// What was seen, and when: milliseconds since 1970.
