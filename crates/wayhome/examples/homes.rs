@@ -73,6 +73,7 @@ async fn home_of(gateway: SocketAddr, config: Arc<ClientConfig>, home: String) -
     let instance = vec![1; 16];
     let say = async |purpose| {
         let tcp = TcpStream::connect(gateway).await?;
+        tcp.set_nodelay(true)?;
         let mut leg = Leg::dial(tcp, Arc::clone(&config)).await?;
         leg.write(&Hello { software: "bench".into(), purpose: Some(purpose) }).await?;
         io::Result::Ok(leg)

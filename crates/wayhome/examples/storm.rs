@@ -229,6 +229,7 @@ impl Home {
             socket.bind((self.from, 0).into())?;
             let tcp: TcpStream =
                 tokio::time::timeout(CONNECT, socket.connect(self.gateway)).await??;
+            tcp.set_nodelay(true)?;
             let mut leg = Leg::dial(tcp, Arc::clone(&self.config)).await?;
             leg.write(&Hello { software: "bench".into(), purpose: Some(purpose) }).await?;
             Ok(leg)

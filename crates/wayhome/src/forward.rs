@@ -91,8 +91,7 @@ impl Forward {
     }
 
     async fn lead_tcp(&self, tcp: TcpStream, to: &To) -> Outcome {
-        // From here on a close is a reset, until both directions have ended.
-        if relay::prepare(&tcp).is_err() {
+        if relay::tune(&tcp).and_then(|()| relay::cut_by_reset(&tcp)).is_err() {
             return Ok(());
         }
         if let Some(tcp) = self.lead(tcp, to).await? {

@@ -5,6 +5,7 @@
 //! both: nobody shall take a cut for an end.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +16,7 @@ use rustix::net::{Shutdown, shutdown, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 use tokio::net::TcpStream;
 
-use crate::wire::leg::Carried;
+use crate::wire::leg::{Carried, Unwrapped};
 
 /// What is read at once. A stream on which nothing moves has no buffer at all, and one whose reader
 /// stalls has this much, beside what the kernel holds.
@@ -82,14 +83,16 @@ impl OneWay {
 }
 
 impl Joint {
-    /// Joins two sockets.
+    /// Joins two legs, with what has come over each already.
     ///
     /// # Errors
     /// If one of them is no socket any more.
-    pub fn new(first: TcpStream, second: TcpStream, counts: Arc<Counts>) -> io::Result<Self> {
-        prepare(&first)?;
-        prepare(&second)?;
-        Ok(Self { first, second, there: OneWay::default(), back: OneWay::default(), counts })
+    pub fn new(first: Unwrapped, second: Unwrapped, counts: Arc<Counts>) -> io::Result<Self> {
+        cut_by_reset(&first.tcp)?;
+        cut_by_reset(&second.tcp)?;
+        let there = OneWay::resumed(first.early, false);
+        let back = OneWay::resumed(second.early, false);
+        Ok(Self { first: first.tcp, second: second.tcp, there, back, counts })
     }
 
     /// Copies both ways until both have ended. It may be given up at any time and begun again, and
@@ -116,8 +119,8 @@ impl Joint {
 /// # Errors
 /// What the first of them failed with; an end without a close_notify is an error.
 pub async fn carry(tcp: TcpStream, mut leg: Carried, counts: &Counts) -> io::Result<()> {
-    prepare(&tcp)?;
-    prepare(leg.tcp())?;
+    cut_by_reset(&tcp)?;
+    cut_by_reset(leg.tcp())?;
     let mut counted = Counted { tcp, counts };
     copy_bidirectional_with_sizes(&mut counted, &mut leg, CHUNK, CHUNK).await?;
     for socket in [&counted.tcp, leg.tcp()] {
@@ -166,25 +169,23 @@ impl AsyncWrite for Counted<'_> {
     }
 }
 
-/// Makes a socket ready to be one end of a stream: nothing waits to be sent in larger pieces, a peer
-/// that is gone is found, and a close that is no end is a reset.
+/// Makes a socket fit for streams: nothing waits to be sent in larger pieces, and a peer that is gone
+/// is found. Linux hands that on from a socket that listens to all that it accepts.
 ///
 /// There is no `TCP_USER_TIMEOUT`: it ends a connection whose peer is well and only does not read.
-pub fn prepare(socket: &TcpStream) -> io::Result<()> {
-    sockopt::set_tcp_nodelay(socket, true)?;
-    keep_alive(socket)?;
-    sockopt::set_socket_linger(socket, Some(Duration::ZERO))?;
-    Ok(())
-}
-
-/// Has the kernel find a peer that is gone.
-pub fn keep_alive(socket: &TcpStream) -> io::Result<()> {
+pub fn tune(socket: &impl AsFd) -> io::Result<()> {
     let (idle, interval, count) = KEEPALIVE;
+    sockopt::set_tcp_nodelay(socket, true)?;
     sockopt::set_socket_keepalive(socket, true)?;
     sockopt::set_tcp_keepidle(socket, idle)?;
     sockopt::set_tcp_keepintvl(socket, interval)?;
     sockopt::set_tcp_keepcnt(socket, count)?;
     Ok(())
+}
+
+/// From here on a close is a reset, until both directions have ended.
+pub fn cut_by_reset(socket: &TcpStream) -> io::Result<()> {
+    Ok(sockopt::set_socket_linger(socket, Some(Duration::ZERO))?)
 }
 
 /// One direction, up to its end.

@@ -6,7 +6,6 @@ pub mod identity;
 pub mod inner;
 pub mod leg;
 pub mod messages;
-pub mod record;
 pub mod session;
 pub mod tls;
 

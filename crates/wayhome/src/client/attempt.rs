@@ -11,7 +11,7 @@ use super::refusal;
 use super::{Gateway, Trouble};
 use crate::wire::frame::breach;
 use crate::wire::identity::Identity;
-use crate::wire::leg::Leg;
+use crate::wire::leg::{Leg, Unwrapped};
 use crate::wire::messages::hello::Purpose;
 use crate::wire::messages::welcome::Answer;
 use crate::wire::messages::{Hello, Open, Opened, Welcome};
@@ -37,15 +37,15 @@ pub async fn attempt(
     })?;
     let config = tls::client(identity, home_key, tls::STREAM).map_err(io::Error::other);
     let (hello, client_hello) = config.and_then(inner::hello).map_err(Trouble::Home)?;
-    let (flight, tcp) = open(leg, Open { home: home.to_string(), client_hello }).await?;
-    hello.go_on(flight, tcp).await.map_err(|why| {
+    let (flight, leg) = open(leg, Open { home: home.to_string(), client_hello }).await?;
+    hello.go_on(flight, leg).await.map_err(|why| {
         let wrong = WrongKey::of(&why).map(|wrong| Trouble::WrongHomeKey(wrong.shown));
         wrong.unwrap_or(Trouble::Home(why))
     })
 }
 
 /// Asks the gateway for the home. Gives the home's first flight, and the socket that leads there.
-async fn open(mut leg: Leg, open: Open) -> Result<(Vec<u8>, tokio::net::TcpStream), Trouble> {
+async fn open(mut leg: Leg, open: Open) -> Result<(Vec<u8>, Unwrapped), Trouble> {
     let hello = Hello { software: SOFTWARE.into(), purpose: Some(Purpose::Open(open)) };
     leg.last_words(Some(&hello)).await.map_err(Trouble::Gateway)?;
     let welcome: Welcome = leg.read().await.map_err(Trouble::Gateway)?;

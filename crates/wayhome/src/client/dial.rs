@@ -9,7 +9,7 @@ use tokio::net::{TcpStream, lookup_host};
 use wayhome_core::address::NativeAddress;
 
 use super::race;
-use crate::relay::keep_alive;
+use crate::relay::tune;
 
 /// How long after one address the next is tried (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
@@ -25,7 +25,7 @@ pub async fn dial(gateway: &NativeAddress) -> io::Result<TcpStream> {
         let first = failed.into_iter().next();
         first.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it has no address"))
     })?;
-    keep_alive(&tcp)?;
+    tune(&tcp)?;
     Ok(tcp)
 }
 

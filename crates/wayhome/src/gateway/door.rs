@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,6 +22,7 @@ use super::refusals::Refused;
 use super::store::{self, Left, Store};
 use super::{Gateway, registered, stream, waiting};
 use crate::error::{Failure, Outcome};
+use crate::relay;
 use crate::wire::leg::Leg;
 use crate::wire::messages::hello::Purpose;
 use crate::wire::messages::welcome::Answer;
@@ -63,7 +64,7 @@ pub fn listen(
     }
     let mut listen = |address: &SocketAddr| {
         if let Some(listener) = before.remove(address) {
-            return TcpListener::from_std(listener);
+            return go_on_at(listener);
         }
         let listener = listen_at(*address)?;
         store.put(&store::name_of(*address), &[listener.as_fd()])?;
@@ -82,6 +83,12 @@ pub fn listen(
     addresses.iter().map(listen).collect()
 }
 
+/// Goes on listening where an earlier process did.
+pub fn go_on_at(listener: net::TcpListener) -> io::Result<TcpListener> {
+    relay::tune(&listener)?;
+    TcpListener::from_std(listener)
+}
+
 /// Begins to listen at one address.
 pub fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
@@ -93,6 +100,7 @@ pub fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
     socket.set_reuseaddr(true)?;
+    relay::tune(&socket)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
@@ -289,5 +297,27 @@ pub fn refused(refusal: &Refusal) -> messages::Refused {
         reason: refusal.reason.number(),
         detail: detail.to_owned(),
         last_seen_ms: refusal.last_seen.map(wayhome_core::status::millis),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_is_accepted_is_fit_for_streams() {
+        let listener = listen_at((std::net::Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let at = listener.local_addr().unwrap();
+        // As one is that was not made here.
+        let before = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        before.set_nonblocking(true).unwrap();
+        let before_at = before.local_addr().unwrap();
+        for (listener, at) in [(listener, at), (go_on_at(before).unwrap(), before_at)] {
+            let (dialled, accepted) = tokio::join!(TcpStream::connect(at), listener.accept());
+            let (_dialled, (accepted, _)) = (dialled.unwrap(), accepted.unwrap());
+            assert!(sockopt::tcp_nodelay(&accepted).unwrap());
+            assert!(sockopt::socket_keepalive(&accepted).unwrap());
+            assert_eq!(sockopt::tcp_keepidle(&accepted).unwrap(), Duration::from_secs(60));
+        }
     }
 }

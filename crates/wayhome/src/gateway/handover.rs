@@ -27,7 +27,7 @@ use wayhome_core::status::millis;
 use super::book::Peer;
 use super::store::{self, Left, Store};
 use super::{Gateway, stream};
-use crate::relay::{Counts, Joint, OneWay, prepare};
+use crate::relay::{Counts, Joint, OneWay, cut_by_reset, tune};
 use crate::wire::frame::breach;
 use generated::{Stream, Way};
 
@@ -145,7 +145,8 @@ fn restore(told: Stream, sockets: &mut HashMap<u64, OwnedFd>) -> io::Result<Part
         let socket = std::net::TcpStream::from(socket);
         socket.set_nonblocking(true)?;
         let socket = TcpStream::from_std(socket)?;
-        prepare(&socket)?;
+        tune(&socket)?;
+        cut_by_reset(&socket)?;
         io::Result::Ok(socket)
     };
     // Both, before anything can fail: whoever is dropped has then been made ready to be a reset.
@@ -196,7 +197,7 @@ mod tests {
     /// A stream on whose way something is, and its outer ends.
     async fn stream() -> (Parted, TcpStream, TcpStream) {
         let ((client, first), (home, second)) = (pair().await, pair().await);
-        let mut joint = Joint::new(first, second, Arc::default()).unwrap();
+        let mut joint = Joint::new(first.into(), second.into(), Arc::default()).unwrap();
         joint.there = OneWay::resumed(b"on its way".to_vec(), true);
         joint.counts.back.store(77, Ordering::Relaxed);
         let peer = Peer {

@@ -33,7 +33,7 @@ pub async fn serve(
     port: u16,
     owner: Owner,
 ) {
-    if relay::prepare(&tcp).is_err() {
+    if relay::cut_by_reset(&tcp).is_err() {
         return;
     }
     let id = gateway.new_id();

@@ -198,7 +198,7 @@ fn listen(port: u16, name: &str, store: &Store) -> io::Result<Vec<TcpListener>> 
 }
 
 fn go_on(before: Vec<net::TcpListener>) -> io::Result<Vec<TcpListener>> {
-    before.into_iter().map(TcpListener::from_std).collect()
+    before.into_iter().map(door::go_on_at).collect()
 }
 
 /// How the names of ports begin in the store.

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use wayhome_core::health::Detail;
 use wayhome_core::key::Key;
@@ -135,10 +134,10 @@ impl Client<'_> {
         let opened = Welcome { answer: Some(Answer::Opened(Opened { server_flight })) };
         let answered = timeout(ANSWER, leg.last_words(Some(&opened))).await;
         let home = carrier.leg.unwrap();
-        let client: TcpStream = leg.unwrap();
+        let client = leg.unwrap();
         if !matches!(answered, Ok(Ok(()))) {
             // Both are cut, and not ended.
-            drop((relay::prepare(&home), relay::prepare(&client)));
+            drop((relay::cut_by_reset(&home.tcp), relay::cut_by_reset(&client.tcp)));
             return;
         }
         if let Ok(joint) = Joint::new(client, home, counts) {
@@ -187,5 +186,7 @@ pub async fn go_on(gateway: Arc<Gateway>, parted: Parted) {
 /// Waits until a client is gone, or says something though it is not its turn. It has ended its side of
 /// TLS, and what comes now would belong to the stream.
 async fn hung_up(leg: &Leg) {
-    let _ = leg.tcp().peek(&mut [0]).await;
+    if !leg.has_early() {
+        let _ = leg.tcp().peek(&mut [0]).await;
+    }
 }

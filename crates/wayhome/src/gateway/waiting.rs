@@ -63,10 +63,6 @@ async fn wait(
     home: &Name,
     registration: ([u8; 16], u64),
 ) {
-    // A connection that waits for days is to be found dead when it is.
-    if crate::relay::prepare(leg.tcp()).is_err() {
-        return;
-    }
     loop {
         let presence = Presence::new(&gateway, &peer);
         let mail = {

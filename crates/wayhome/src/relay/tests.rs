@@ -28,7 +28,7 @@ async fn joined() -> Joined {
     let ((client, first), (home, second)) = (pair().await, pair().await);
     let counts = Arc::new(Counts::default());
     let theirs = Arc::clone(&counts);
-    let mut joint = Joint::new(first, second, theirs).unwrap();
+    let mut joint = Joint::new(first.into(), second.into(), theirs).unwrap();
     let relay = tokio::spawn(async move { joint.run().await });
     Joined { client, home, counts, relay }
 }
@@ -141,7 +141,7 @@ async fn a_reader_that_stalls_slows_nobody_else() {
 #[tokio::test]
 async fn a_relay_that_is_given_up_goes_on_elsewhere_and_loses_nothing() {
     let ((client, first), (home, second)) = (pair().await, pair().await);
-    let mut joint = Joint::new(first, second, Arc::default()).unwrap();
+    let mut joint = Joint::new(first.into(), second.into(), Arc::default()).unwrap();
     let sent = numbered(8 << 20);
     let exchange = async |socket: TcpStream| {
         let (mut read, mut write) = socket.into_split();

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{Accept, Connect, TlsAcceptor, TlsConnector, client, server};
 use wayhome_core::key::Key;
 
+use super::leg::Unwrapped;
 use super::tls;
 
 /// A client's end of a stream, once the home has proven its key.
@@ -41,9 +42,9 @@ impl Hello {
     ///
     /// # Errors
     /// [`tls::WrongKey`] if it is not the expected home that answers.
-    pub async fn go_on(mut self, flight: Vec<u8>, tcp: TcpStream) -> io::Result<Client> {
+    pub async fn go_on(mut self, flight: Vec<u8>, leg: Unwrapped) -> io::Result<Client> {
         let carrier = self.0.get_mut().ok_or(io::ErrorKind::UnexpectedEof)?;
-        carrier.attach(flight, tcp)?;
+        carrier.attach(flight, leg);
         let tls = self.0.await?;
         tls::peer(tls.get_ref().1, tls::STREAM)?;
         Ok(tls)
@@ -71,9 +72,9 @@ pub fn answer(config: Arc<ServerConfig>, hello: Vec<u8>) -> io::Result<(Answer, 
 
 impl Answer {
     /// Goes on over the socket that leads to the client. Gives the client's key, which is proven.
-    pub async fn go_on(mut self, tcp: TcpStream) -> io::Result<(Home, Key)> {
+    pub async fn go_on(mut self, leg: Unwrapped) -> io::Result<(Home, Key)> {
         let carrier = self.0.get_mut().ok_or(io::ErrorKind::UnexpectedEof)?;
-        carrier.attach(Vec::new(), tcp)?;
+        carrier.attach(Vec::new(), leg);
         let tls = self.0.await?;
         let key = tls::peer(tls.get_ref().1, tls::STREAM)?;
         Ok((tls, key))
@@ -101,10 +102,9 @@ pub struct Carrier {
 }
 
 impl Carrier {
-    fn attach(&mut self, flight: Vec<u8>, tcp: TcpStream) -> io::Result<()> {
-        tcp.set_nodelay(true)?;
-        (self.flight, self.read, self.tcp) = (flight, 0, Some(tcp));
-        Ok(())
+    fn attach(&mut self, mut flight: Vec<u8>, leg: Unwrapped) {
+        flight.extend(leg.early);
+        (self.flight, self.read, self.tcp) = (flight, 0, Some(leg.tcp));
     }
 
     /// The socket below.

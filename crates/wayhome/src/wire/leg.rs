@@ -1,10 +1,10 @@
 //! A leg: an authenticated connection to or at a gateway, with frames on it, that can be unwrapped to
 //! the plain socket below.
 //!
-//! Unwrapping is exact. A read never crosses the end of a TLS record, so that what the peer sends
-//! behind its close_notify is still in the kernel when TLS has ended: rustls would take it and throw
-//! it away. And once we have said our last words, nothing of TLS is written any more, not even an
-//! alert: it would stand in the middle of somebody's stream.
+//! Unwrapping is exact. What was read behind the peer's close_notify is no TLS's any more, and is kept
+//! for whoever takes over the socket ([`Unwrapped::early`]). And once we have said our last words,
+//! nothing of TLS is written any more, not even an alert: it would stand in the middle of somebody's
+//! stream.
 
 use std::future::poll_fn;
 use std::io;
@@ -14,14 +14,16 @@ use std::task::{Context, Poll, ready};
 
 use prost::Message;
 use rustls::{ClientConfig, CommonState, ServerConfig};
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use wayhome_core::key::Key;
 
 use super::frame::{self, breach};
-use super::record::Position;
 use super::session::{Heard, Session};
 use super::tls;
+
+/// What is read from the socket at once: more than any flight of a handshake has.
+const PIECE: usize = 4096;
 
 mod carried;
 
@@ -38,6 +40,21 @@ pub struct Leg {
     begun: Vec<u8>,
 }
 
+/// What is left of a leg once both sides have ended TLS.
+#[derive(Debug)]
+pub struct Unwrapped {
+    /// The socket.
+    pub tcp: TcpStream,
+    /// What has come over it already, behind the peer's close_notify.
+    pub early: Vec<u8>,
+}
+
+impl From<TcpStream> for Unwrapped {
+    fn from(tcp: TcpStream) -> Self {
+        Self { tcp, early: Vec::new() }
+    }
+}
+
 impl std::fmt::Debug for Leg {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Leg({:?})", self.peer)
@@ -45,12 +62,12 @@ impl std::fmt::Debug for Leg {
 }
 
 impl Leg {
-    /// Speaks first.
+    /// Speaks first. What ends the handshake goes with our first words.
     ///
     /// # Errors
     /// [`tls::WrongKey`] if the peer has another key than the expected one.
     pub async fn dial(tcp: TcpStream, config: Arc<ClientConfig>) -> io::Result<Self> {
-        Self::begin(Line::new(tcp, Session::client(config)?)?).await
+        Self::begin(Line::new(tcp, Session::client(config)?)).await
     }
 
     /// Is spoken to.
@@ -58,13 +75,13 @@ impl Leg {
     /// # Errors
     /// If the peer does not speak as we do, or has no key.
     pub async fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
-        Self::begin(Line::new(tcp, Session::server(config)?)?).await
+        Self::begin(Line::new(tcp, Session::server(config)?)).await
     }
 
     async fn begin(mut line: Line) -> io::Result<Self> {
-        line.shake_hands().await?;
+        let begun = line.shake_hands().await?;
         let peer = tls::peer(line.session.state(), tls::LEG)?;
-        Ok(Self { line, peer, begun: Vec::new() })
+        Ok(Self { line, peer, begun })
     }
 
     /// The peer's key.
@@ -139,9 +156,15 @@ impl Leg {
         Ok(())
     }
 
+    /// Whether something has come behind the peer's close_notify.
+    pub fn has_early(&self) -> bool {
+        self.line.has_ended && self.line.session.has_unread()
+    }
+
     /// The socket, once both sides have ended TLS.
-    pub fn unwrap(self) -> TcpStream {
-        self.line.tcp
+    pub fn unwrap(self) -> Unwrapped {
+        let Line { tcp, session, .. } = self.line;
+        Unwrapped { tcp, early: session.into_unread() }
     }
 
     /// Tells the peer why it is let go, and gives it time to read that: a close with bytes unread
@@ -149,7 +172,7 @@ impl Leg {
     pub async fn refuse(mut self, message: &impl Message, patience: std::time::Duration) {
         let farewell = async {
             self.last_words(Some(message)).await?;
-            let mut tcp = self.unwrap();
+            let Unwrapped { mut tcp, .. } = self.unwrap();
             tcp.shutdown().await?;
             let mut rest = [0; 1024];
             while tcp.read(&mut rest).await? > 0 {}
@@ -160,32 +183,32 @@ impl Leg {
     }
 }
 
-/// TLS over a socket that is read a record at a time, and that can be made mute.
+/// TLS over a socket, that can be made mute.
 struct Line {
     tcp: TcpStream,
     session: Session,
-    position: Position,
     has_ended: bool,
     is_mute: bool,
 }
 
 impl Line {
-    fn new(tcp: TcpStream, session: Session) -> io::Result<Self> {
-        tcp.set_nodelay(true)?;
-        Ok(Self { tcp, session, position: Position::default(), has_ended: false, is_mute: false })
+    fn new(tcp: TcpStream, session: Session) -> Self {
+        Self { tcp, session, has_ended: false, is_mute: false }
     }
 
-    async fn shake_hands(&mut self) -> io::Result<()> {
+    /// Gives the words that came with the end of it, if there were any.
+    async fn shake_hands(&mut self) -> io::Result<Vec<u8>> {
+        let mut words = Vec::new();
         loop {
-            match self.process(&mut Vec::new())? {
-                Heard::Nothing => {}
-                Heard::Words => return Err(breach("words before the handshake has ended")),
-                Heard::End => return Err(io::ErrorKind::UnexpectedEof.into()),
+            let heard = self.process(&mut words)?;
+            self.has_ended |= heard == Heard::End;
+            if !self.session.state().is_handshaking() {
+                return Ok(words);
+            }
+            if self.has_ended {
+                return Err(io::ErrorKind::UnexpectedEof.into());
             }
             self.flush().await?;
-            if !self.session.state().is_handshaking() {
-                return Ok(());
-            }
             self.receive().await?;
         }
     }
@@ -219,30 +242,21 @@ impl Line {
         heard
     }
 
-    /// Takes some bytes from the socket, up to the end of a record.
+    /// Takes some bytes from the socket.
     async fn receive(&mut self) -> io::Result<()> {
         poll_fn(|cx| self.poll_receive(cx)).await
     }
 
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.tcp.poll_read_ready(cx))?;
-            // Only there while there is something to read.
-            let mut piece = [0; 4096];
-            let most = self.position.may_read().min(piece.len());
-            let room = piece.get_mut(..most).unwrap_or_default();
-            match self.tcp.try_read(room) {
-                Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-                Ok(length) => {
-                    let received = room.get(..length).unwrap_or_default();
-                    self.position.take_in(received);
-                    self.session.receive(received);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(why) if why.kind() == io::ErrorKind::WouldBlock => {}
-                Err(why) => return Poll::Ready(Err(why)),
-            }
+        // Only there while there is something to read.
+        let mut piece = [0; PIECE];
+        let mut room = ReadBuf::new(&mut piece);
+        ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut room))?;
+        if room.filled().is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }
+        self.session.receive(room.filled());
+        Poll::Ready(Ok(()))
     }
 
     /// Sends what there is to send, and keeps no room for more. May be given up and called again.

@@ -123,6 +123,16 @@ impl Session {
         read
     }
 
+    /// Whether more was received than was taken. After the peer's close_notify, that is no TLS's.
+    pub fn has_unread(&self) -> bool {
+        self.done < self.incoming.len()
+    }
+
+    /// What was received and not taken.
+    pub fn into_unread(mut self) -> Vec<u8> {
+        self.incoming.split_off(self.done)
+    }
+
     /// Nothing is kept while nothing is here.
     fn free(&mut self) {
         if self.done == self.incoming.len() {

@@ -63,7 +63,7 @@ impl Own {
     pub async fn dial(&self, door: &Door, reached: impl FnOnce(Connection)) -> Result<Leg, Cause> {
         let tcp = door.connect().await.map_err(refused::connecting)?;
         reached(Connection::of(&tcp).map_err(|why| lost(&why))?);
-        relay::keep_alive(&tcp).map_err(|why| lost(&why))?;
+        relay::tune(&tcp).map_err(|why| lost(&why))?;
         Leg::dial(tcp, Arc::clone(&self.dial)).await.map_err(|why| refused::speaking(&why))
     }
 

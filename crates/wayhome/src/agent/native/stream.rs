@@ -43,11 +43,12 @@ impl End for Carried {
 /// What the first of them failed with.
 pub async fn join(mut tls: impl End, target: Joined) -> io::Result<()> {
     if let Some(tcp) = tls.socket() {
-        relay::prepare(tcp)?;
+        relay::cut_by_reset(tcp)?;
     }
     match target {
         Joined::Tcp(mut target) => {
-            relay::prepare(&target)?;
+            relay::tune(&target)?;
+            relay::cut_by_reset(&target)?;
             copy(&mut tls, &mut target).await?;
             sockopt::set_socket_linger(&target, None)?;
         }

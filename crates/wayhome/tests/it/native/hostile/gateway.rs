@@ -143,7 +143,7 @@ impl Hostile {
         let config = tls::client(&self.seat.identity, key, tls::STREAM).unwrap();
         let (hello, flight) = inner::hello(config).unwrap();
         let (flight, tcp) = self.seat.lead(home, flight).await.unwrap();
-        hello.go_on(flight, tcp).await.unwrap()
+        hello.go_on(flight, tcp.into()).await.unwrap()
     }
 }
 
@@ -211,7 +211,7 @@ impl Seat {
         let taken: Taken = leg.read().await?;
         leg.ended().await?;
         match taken.answer.unwrap() {
-            TakenAnswer::Opened(opened) => Ok((opened.server_flight, leg.unwrap())),
+            TakenAnswer::Opened(opened) => Ok((opened.server_flight, leg.unwrap().tcp)),
             TakenAnswer::Refused(refused) => panic!("{refused:?}"),
         }
     }
@@ -237,7 +237,7 @@ impl Seat {
         self.hello.lock().unwrap().get_or_insert(hello.clone());
         let (server_flight, home) = self.lead(&open.home, hello).await?;
         leg.last_words(Some(&welcome(Answer::Opened(Opened { server_flight })))).await?;
-        let client = leg.unwrap();
+        let client = leg.unwrap().tcp;
         if trick == Trick::OldStream {
             let said = self.said.lock().unwrap().clone();
             let mut home = home;
