@@ -6,17 +6,18 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::net::{Shutdown, shutdown, sockopt};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 use tokio::net::TcpStream;
 
-use crate::wire::leg::{Carried, Unwrapped};
+use crate::wire::leg::Unwrapped;
+
+mod carry;
+
+pub use carry::carry;
 
 /// What is read at once. A stream on which nothing moves has no buffer at all, and one whose reader
 /// stalls has this much, beside what the kernel holds.
@@ -106,66 +107,8 @@ impl Joint {
             copy(first, second, there, &counts.there),
             copy(second, first, back, &counts.back),
         )?;
-        // Only now is a close an end. What the kernels still hold is delivered.
-        for socket in [first, second] {
-            sockopt::set_socket_linger(socket, None)?;
-        }
-        Ok(())
-    }
-}
-
-/// The same where one side is carried by a leg's own TLS. The first is towards the second.
-///
-/// # Errors
-/// What the first of them failed with; an end without a close_notify is an error.
-pub async fn carry(tcp: TcpStream, mut leg: Carried, counts: &Counts) -> io::Result<()> {
-    cut_by_reset(&tcp)?;
-    cut_by_reset(leg.tcp())?;
-    let mut counted = Counted { tcp, counts };
-    copy_bidirectional_with_sizes(&mut counted, &mut leg, CHUNK, CHUNK).await?;
-    for socket in [&counted.tcp, leg.tcp()] {
-        sockopt::set_socket_linger(socket, None)?;
-    }
-    Ok(())
-}
-
-/// A socket whose bytes are counted.
-struct Counted<'a> {
-    tcp: TcpStream,
-    counts: &'a Counts,
-}
-
-impl AsyncRead for Counted<'_> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.tcp).poll_read(cx, buffer))?;
-        let read = buffer.filled().len() - before;
-        self.counts.there.fetch_add(read as u64, Ordering::Relaxed);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Counted<'_> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.tcp).poll_write(cx, bytes))?;
-        self.counts.back.fetch_add(written as u64, Ordering::Relaxed);
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        has_ended(first)?;
+        has_ended(second)
     }
 }
 
@@ -186,6 +129,11 @@ pub fn tune(socket: &impl AsFd) -> io::Result<()> {
 /// From here on a close is a reset, until both directions have ended.
 pub fn cut_by_reset(socket: &TcpStream) -> io::Result<()> {
     Ok(sockopt::set_socket_linger(socket, Some(Duration::ZERO))?)
+}
+
+/// Both directions have ended: a close is an end again, and what the kernel still holds is delivered.
+pub fn has_ended(socket: &TcpStream) -> io::Result<()> {
+    Ok(sockopt::set_socket_linger(socket, None)?)
 }
 
 /// One direction, up to its end.

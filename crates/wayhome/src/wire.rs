@@ -6,6 +6,7 @@ pub mod identity;
 pub mod inner;
 pub mod leg;
 pub mod messages;
+pub mod pieces;
 pub mod session;
 pub mod tls;
 

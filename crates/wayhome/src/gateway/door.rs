@@ -306,7 +306,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_is_accepted_is_fit_for_streams() {
-        let listener = listen_at((std::net::Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let listener = listen_at((net::Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let at = listener.local_addr().unwrap();
         // As one is that was not made here.
         let before = net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -74,22 +74,39 @@ pub async fn serve(
             };
             let counts = Arc::clone(&stream.counts);
             gateway.book().begin_stream(id, stream, Instant::now());
-            join(id, tcp, *carrier, &mail, &counts).await;
+            if let Some(carrier) = join(id, tcp, *carrier, &mail, &counts).await {
+                carrier.give_back(&gateway);
+            }
         }
         Met::Refused(refusal) => record(&gateway, &peer, Some(&home), &refusal),
         Met::Nobody => {}
     }
 }
 
-/// Joins the two, until both have ended or it is to end.
-async fn join(id: ConnId, tcp: TcpStream, carrier: Given, mail: &Mailbox, counts: &Counts) {
+/// Joins the two, until both have ended or it is to end. Gives the data connection back if it has carried
+/// all of it.
+async fn join(
+    id: ConnId,
+    mut tcp: TcpStream,
+    mut carrier: Given,
+    mail: &Mailbox,
+    counts: &Counts,
+) -> Option<Given> {
+    let joined = async {
+        relay::cut_by_reset(carrier.leg.tcp())?;
+        relay::carry(&mut tcp, &mut carrier.leg, counts).await?;
+        relay::has_ended(&tcp)?;
+        relay::has_ended(carrier.leg.tcp())
+    };
     tokio::select! {
-        joined = relay::carry(tcp, carrier.leg.carry(), counts) => if let Err(why) = joined {
-            tracing::debug!(stream = id.0, "a stream was cut: {why}");
+        joined = joined => match joined {
+            Ok(()) => return Some(carrier),
+            Err(why) => tracing::debug!(stream = id.0, "a stream was cut: {why}"),
         },
         mail = mail.take() => {
             let reason = mail.ended.unwrap_or_default();
             tracing::debug!(stream = id.0, "a stream is cut: {reason}");
         }
     }
+    None
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use wayhome_core::name::Name;
 use wayhome_core::refusal::Reason;
+use wayhome_core::route::Instance;
 
 use super::Gateway;
 use super::book::{Peer, Role};
@@ -18,6 +19,19 @@ pub struct Given {
     pub leg: Leg,
     /// Whose it is.
     pub peer: Peer,
+    /// The home.
+    home: Name,
+    /// The registration that it came for: its instance and generation.
+    registration: (Instance, u64),
+}
+
+impl Given {
+    /// It has carried a stream to its end, and waits for the next one.
+    pub fn give_back(self, gateway: &Arc<Gateway>) {
+        let Self { leg, peer, home, registration } = self;
+        let peer = Peer { id: gateway.new_id(), ..peer };
+        tokio::spawn(admit(Arc::clone(gateway), leg, peer, home, registration));
+    }
 }
 
 /// A place in the book. Whoever drops it has left.
@@ -46,13 +60,24 @@ pub async fn serve(gateway: Arc<Gateway>, leg: Leg, peer: Peer, wish: Ready) {
     let (Ok(home), Ok(instance)) = (home, instance) else {
         return refuse(&gateway, leg, &peer, None, Reason::Malformed.into()).await;
     };
+    admit(gateway, leg, peer, home, (instance, wish.generation)).await;
+}
+
+/// Lets it wait, if its key may be this home.
+async fn admit(
+    gateway: Arc<Gateway>,
+    leg: Leg,
+    peer: Peer,
+    home: Name,
+    registration: (Instance, u64),
+) {
     let from = peer.from.ip();
     let judged =
         judge(&gateway, &peer, |grants, now| grants.may_be(&peer.key, &home, from, now).map(drop));
     if let Err(refusal) = judged {
         return refuse(&gateway, leg, &peer, Some(&home), refusal).await;
     }
-    wait(gateway, leg, peer, &home, (instance, wish.generation)).await;
+    wait(gateway, leg, peer, home, registration).await;
 }
 
 /// Waits, until a client takes it, or it is not wanted, or it is gone.
@@ -60,15 +85,15 @@ async fn wait(
     gateway: Arc<Gateway>,
     mut leg: Leg,
     peer: Peer,
-    home: &Name,
-    registration: ([u8; 16], u64),
+    home: Name,
+    registration: (Instance, u64),
 ) {
     loop {
         let presence = Presence::new(&gateway, &peer);
         let mail = {
             let mut book = gateway.book();
             let mail = book.enter(peer.clone(), Role::Waiting(home.clone()));
-            book.ready(peer.id, (home, &peer.key), registration, gateway.now());
+            book.ready(peer.id, (&home, &peer.key), registration, gateway.now());
             mail
         };
         let came = tokio::select! {
@@ -76,7 +101,7 @@ async fn wait(
             // It has nothing to say before it is asked.
             said = leg.read::<Taken>() => {
                 if said.is_ok() {
-                    record(&gateway, &peer, Some(home), &Reason::Malformed.into());
+                    record(&gateway, &peer, Some(&home), &Reason::Malformed.into());
                 }
                 None
             }
@@ -88,7 +113,8 @@ async fn wait(
             return farewell(&gateway, leg, &no(&reason.into())).await;
         }
         let Some(give) = mail.give else { continue };
-        match give.send(Given { leg, peer: peer.clone() }) {
+        let given = Given { leg, peer: peer.clone(), home: home.clone(), registration };
+        match give.send(given) {
             Ok(()) => return,
             // The client has gone meanwhile: the next one may have it.
             Err(given) => leg = given.leg,

@@ -25,9 +25,8 @@ use super::tls;
 /// What is read from the socket at once: more than any flight of a handshake has.
 const PIECE: usize = 4096;
 
-mod carried;
-
-pub use carried::Carried;
+/// What is read of a stream at once: some records.
+const LARGE: usize = 64 * 1024;
 
 /// A connection whose peer has proven its key.
 ///
@@ -156,6 +155,65 @@ impl Leg {
         Ok(())
     }
 
+    /// Encrypts something that is no frame. [`Leg::poll_flush`] sends it.
+    ///
+    /// # Errors
+    /// If TLS has broken.
+    pub fn say(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.line.session.say(bytes, &mut self.begun)
+    }
+
+    /// How much is encrypted and not sent yet.
+    pub fn unsent(&self) -> usize {
+        self.line.session.outgoing.len()
+    }
+
+    /// Sends it.
+    ///
+    /// # Errors
+    /// If the connection has broken.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.line.poll_flush(cx)
+    }
+
+    /// What was heard and not taken, from this place on.
+    pub fn heard(&self, from: usize) -> &[u8] {
+        self.begun.get(from..).unwrap_or_default()
+    }
+
+    /// So much of that is done with. Nothing is kept while nothing is here.
+    pub fn take_heard(&mut self, taken: usize) {
+        if taken >= self.begun.len() {
+            self.begun = Vec::new();
+        } else {
+            self.begun.drain(..taken);
+        }
+    }
+
+    /// Hears more of what is no frame, and as much as is here already, up to about `most`. `false` if
+    /// there is no more: the peer has sent its close_notify.
+    ///
+    /// # Errors
+    /// If the connection or TLS has broken.
+    pub fn poll_hear(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<bool>> {
+        let before = self.begun.len();
+        while !self.line.has_ended && self.begun.len() < before + most {
+            match self.line.process(&mut self.begun)? {
+                Heard::Words => {}
+                Heard::End => self.line.has_ended = true,
+                Heard::Nothing if self.begun.len() > before => break,
+                Heard::Nothing => {
+                    // An answer of TLS's own. A peer that does not take it in may still speak.
+                    if let Poll::Ready(Err(why)) = self.line.poll_flush(cx) {
+                        return Poll::Ready(Err(why));
+                    }
+                    ready!(self.line.poll_receive_much(cx))?;
+                }
+            }
+        }
+        Poll::Ready(Ok(self.begun.len() > before))
+    }
+
     /// Whether something has come behind the peer's close_notify.
     pub fn has_early(&self) -> bool {
         self.line.has_ended && self.line.session.has_unread()
@@ -257,6 +315,20 @@ impl Line {
         }
         self.session.receive(room.filled());
         Poll::Ready(Ok(()))
+    }
+
+    /// The same for what comes in a stream: straight to its place.
+    fn poll_receive_much(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.tcp.poll_read_ready(cx))?;
+            let Self { tcp, session, .. } = self;
+            match session.receive_with(LARGE, |incoming| tcp.try_read_buf(incoming)) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                Ok(_) => return Poll::Ready(Ok(())),
+                Err(why) if why.kind() == io::ErrorKind::WouldBlock => {}
+                Err(why) => return Poll::Ready(Err(why)),
+            }
+        }
     }
 
     /// Sends what there is to send, and keeps no room for more. May be given up and called again.

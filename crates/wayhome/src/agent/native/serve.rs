@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use wayhome_core::key::Key;
 use wayhome_core::name::Name;
@@ -36,6 +37,8 @@ pub struct Stream {
     pub own: Arc<Own>,
     /// The home.
     pub home: Arc<Home>,
+    /// Where the data connection goes back to, once it has carried a stream and can carry another.
+    pub pool: mpsc::Sender<Leg>,
 }
 
 /// What a gateway asks for.
@@ -60,13 +63,27 @@ impl Stream {
             }
             Asked::Local(local) => (local.stream, format!("port {}", local.port)),
         };
-        let Self { leg, asked, own, home } = self;
+        let Self { mut leg, asked, own, home, pool } = self;
         let served = match asked {
             Asked::Incoming(incoming) => {
                 let client = Client { leg, own, home };
                 client.try_serve(incoming.client_hello, &mut place).await
             }
-            Asked::Local(local) => serve_local(leg, &local, &home, &mut place).await,
+            Asked::Local(local) => match admit_local(&local, &home).await {
+                Ok((service, target)) => {
+                    let served = serve_local(&mut leg, &local, &service, target, &mut place).await;
+                    if served.is_ok() {
+                        drop(place);
+                        // If the pool has ended meanwhile, so does it.
+                        let _ = pool.try_send(leg);
+                    }
+                    served
+                }
+                Err(reason) => {
+                    refuse_early(leg, reason).await;
+                    Ok(())
+                }
+            },
         };
         if let Err(why) = served {
             // The gateway's clients are strangers here, and may come to nothing as often as they like.
@@ -75,31 +92,36 @@ impl Stream {
     }
 }
 
-/// Serves whoever is at the gateway itself: it is the service's `port` in our own configuration that
-/// lets them in, and nothing that the gateway says.
-async fn serve_local(
-    mut leg: Leg,
-    local: &Local,
-    home: &Home,
-    place: &mut Place,
-) -> io::Result<()> {
+/// Whether whoever is at the gateway itself gets to a service, and then the connection to it. It is the
+/// service's `port` in our own configuration that lets them in, and nothing that the gateway says.
+async fn admit_local(local: &Local, home: &Home) -> Result<(Service, Joined), Reason> {
     let named = local.service.parse::<Name>().ok().and_then(|name| home.service(&name));
     let has_port = |service: &Service| {
         service.name.as_str() == local.service
             && service.on_native_links().port.map(u32::from) == Some(local.port)
     };
     let Some(service) = named.filter(has_port) else {
-        refuse_early(leg, Reason::NotAllowed).await;
-        return Err(io::Error::other("no service of ours has that port"));
+        let (service, port) = (local.service.escape_debug(), local.port);
+        tracing::debug!("no service of ours is `{service}` and has the port {port}");
+        return Err(Reason::NotAllowed);
     };
-    let target = match target::dial(&service.target).await {
-        Ok(target) => target,
+    match target::dial(&service.target).await {
+        Ok(target) => Ok((service, target)),
         Err((reason, why)) => {
             tracing::warn!("{} at {}: {why}", service.name, service.target);
-            refuse_early(leg, reason).await;
-            return Ok(());
+            Err(reason)
         }
-    };
+    }
+}
+
+/// Carries a stream of theirs to its end.
+async fn serve_local(
+    leg: &mut Leg,
+    local: &Local,
+    service: &Service,
+    target: Joined,
+    place: &mut Place,
+) -> io::Result<()> {
     let opened = taken::Answer::Opened(Opened { server_flight: Vec::new() });
     leg.write(&Taken { answer: Some(opened) }).await?;
     place.serves(&service.name);
@@ -110,7 +132,7 @@ async fn serve_local(
         service.name,
         local.port
     );
-    stream::join(leg.carry(), target).await
+    stream::carry(leg, target).await
 }
 
 /// A client, whose stream no gateway can read.

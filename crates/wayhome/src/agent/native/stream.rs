@@ -1,70 +1,65 @@
-//! A stream's two ends at home: TLS with the client, and a connection to the target.
+//! A stream's two ends at home: TLS with the client, or with the gateway, and a connection to the target.
 //!
-//! Each direction ends by itself. An end is a close_notify on one side and a FIN on the other;
+//! Each direction ends by itself. An end is a close_notify with the client and a FIN to the target;
 //! everything else is none, and becomes a reset at both: a stream that was cut must not look like one
 //! that has ended.
 
 use std::io;
 
-use rustix::net::sockopt;
-use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
+use tokio::io::copy_bidirectional_with_sizes;
 use tokio::net::TcpStream;
 
 use super::target::Joined;
-use crate::relay;
+use crate::relay::{self, Counts};
 use crate::wire::inner;
-use crate::wire::leg::Carried;
+use crate::wire::leg::Leg;
 
 /// What is read at once, in each direction.
 const CHUNK: usize = 64 * 1024;
 
-/// The end of a stream that is not the target's.
-pub trait End: AsyncRead + AsyncWrite + Unpin {
-    /// The socket below.
-    fn socket(&self) -> Option<&TcpStream>;
-}
-
-impl End for inner::Home {
-    fn socket(&self) -> Option<&TcpStream> {
-        self.get_ref().0.tcp()
-    }
-}
-
-impl End for Carried {
-    fn socket(&self) -> Option<&TcpStream> {
-        Some(self.tcp())
-    }
-}
-
-/// Copies both ways until both have ended. If it is dropped before that, or fails, both ends are
-/// reset.
+/// Copies both ways between a client and the target until both have ended. If it is dropped before that, or
+/// fails, both ends are reset.
 ///
 /// # Errors
-/// What the first of them failed with.
-pub async fn join(mut tls: impl End, target: Joined) -> io::Result<()> {
-    if let Some(tcp) = tls.socket() {
-        relay::cut_by_reset(tcp)?;
-    }
+/// What the first of them failed with; an end without its close_notify is an error to rustls already.
+pub async fn join(mut tls: inner::Home, target: Joined) -> io::Result<()> {
+    let socket = |tls: &inner::Home, set: fn(&TcpStream) -> io::Result<()>| {
+        tls.get_ref().0.tcp().map_or(Ok(()), set)
+    };
+    socket(&tls, relay::cut_by_reset)?;
     match target {
         Joined::Tcp(mut target) => {
-            relay::tune(&target)?;
-            relay::cut_by_reset(&target)?;
-            copy(&mut tls, &mut target).await?;
-            sockopt::set_socket_linger(&target, None)?;
+            prepare(&target)?;
+            copy_bidirectional_with_sizes(&mut tls, &mut target, CHUNK, CHUNK).await?;
+            relay::has_ended(&target)?;
         }
         // One that is closed with bytes unread is reset, and there is no other way.
-        Joined::Unix(mut target) => copy(&mut tls, &mut target).await?,
+        Joined::Unix(mut target) => {
+            copy_bidirectional_with_sizes(&mut tls, &mut target, CHUNK, CHUNK).await?;
+        }
     }
-    if let Some(tcp) = tls.socket() {
-        sockopt::set_socket_linger(tcp, None)?;
-    }
-    Ok(())
+    socket(&tls, relay::has_ended)
 }
 
-/// An end without its close_notify is an error to rustls already.
-async fn copy(
-    tls: &mut impl End,
-    target: &mut (impl AsyncRead + AsyncWrite + Unpin),
-) -> io::Result<()> {
-    copy_bidirectional_with_sizes(tls, target, CHUNK, CHUNK).await.map(drop)
+/// The same where the gateway is the other end. The leg may carry something else then.
+///
+/// # Errors
+/// What the first of them failed with. The leg is to be dropped.
+pub async fn carry(leg: &mut Leg, target: Joined) -> io::Result<()> {
+    let counts = Counts::default();
+    relay::cut_by_reset(leg.tcp())?;
+    match target {
+        Joined::Tcp(mut target) => {
+            prepare(&target)?;
+            relay::carry(&mut target, leg, &counts).await?;
+            relay::has_ended(&target)?;
+        }
+        Joined::Unix(mut target) => relay::carry(&mut target, leg, &counts).await?,
+    }
+    relay::has_ended(leg.tcp())
+}
+
+fn prepare(target: &TcpStream) -> io::Result<()> {
+    relay::tune(target)?;
+    relay::cut_by_reset(target)
 }
