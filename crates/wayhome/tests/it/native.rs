@@ -1,5 +1,6 @@
 //! The native road: a real gateway, and homes and clients that say what a test has them say.
 
+mod again;
 mod breaches;
 mod forward;
 mod grants;

@@ -63,27 +63,13 @@ impl Stream {
             }
             Asked::Local(local) => (local.stream, format!("port {}", local.port)),
         };
-        let Self { mut leg, asked, own, home, pool } = self;
+        let Self { leg, asked, own, home, pool } = self;
         let served = match asked {
             Asked::Incoming(incoming) => {
                 let client = Client { leg, own, home };
                 client.try_serve(incoming.client_hello, &mut place).await
             }
-            Asked::Local(local) => match admit_local(&local, &home).await {
-                Ok((service, target)) => {
-                    let served = serve_local(&mut leg, &local, &service, target, &mut place).await;
-                    if served.is_ok() {
-                        drop(place);
-                        // If the pool has ended meanwhile, so does it.
-                        let _ = pool.try_send(leg);
-                    }
-                    served
-                }
-                Err(reason) => {
-                    refuse_early(leg, reason).await;
-                    Ok(())
-                }
-            },
+            Asked::Local(local) => serve_local(leg, &local, &home, place, &pool).await,
         };
         if let Err(why) = served {
             // The gateway's clients are strangers here, and may come to nothing as often as they like.
@@ -114,14 +100,21 @@ async fn admit_local(local: &Local, home: &Home) -> Result<(Service, Joined), Re
     }
 }
 
-/// Carries a stream of theirs to its end.
+/// Carries a stream of theirs to its end, and gives the data connection back.
 async fn serve_local(
-    leg: &mut Leg,
+    mut leg: Leg,
     local: &Local,
-    service: &Service,
-    target: Joined,
-    place: &mut Place,
+    home: &Home,
+    mut place: Place,
+    pool: &mpsc::Sender<Leg>,
 ) -> io::Result<()> {
+    let (service, target) = match admit_local(local, home).await {
+        Ok(admitted) => admitted,
+        Err(reason) => {
+            refuse_early(leg, reason).await;
+            return Ok(());
+        }
+    };
     let opened = taken::Answer::Opened(Opened { server_flight: Vec::new() });
     leg.write(&Taken { answer: Some(opened) }).await?;
     place.serves(&service.name);
@@ -132,7 +125,11 @@ async fn serve_local(
         service.name,
         local.port
     );
-    stream::carry(leg, target).await
+    stream::carry(&mut leg, target).await?;
+    drop(place);
+    // If the pool has ended meanwhile, so does it.
+    let _ = pool.try_send(leg);
+    Ok(())
 }
 
 /// A client, whose stream no gateway can read.

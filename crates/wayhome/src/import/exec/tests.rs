@@ -5,9 +5,9 @@ use super::*;
 fn at() -> Specifiers {
     Specifiers {
         unit: "tunnel@gw.service".into(),
-        user: "root".into(),
-        uid: 0,
-        home: "/root".into(),
+        user: "fan".into(),
+        uid: 1000,
+        home: "/home/fan".into(),
         host: "home".into(),
     }
 }
@@ -32,7 +32,7 @@ fn quotes_specifiers_and_variables() {
     for (exec, expected) in [
         ("/usr/bin/ssh -N gw", &["/usr/bin/ssh", "-N", "gw"][..]),
         ("/bin/ssh -o \"A=b c\" %i", &["/bin/ssh", "-o", "A=b c", "gw"]),
-        ("/bin/ssh -i %h/.ssh/k", &["/bin/ssh", "-i", "/root/.ssh/k"]),
+        ("/bin/ssh -i %h/.ssh/k", &["/bin/ssh", "-i", "/home/fan/.ssh/k"]),
         ("/bin/ssh $A ${A} x$A", &["/bin/ssh", "1", "2", "1 2", "x$A"]),
         ("/bin/ssh $$A 100%% ${B}y", &["/bin/ssh", "$A", "100%", "xy"]),
         (":/bin/ssh $A", &["/bin/ssh", "$A"]),

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use wayhome::relay::{self, Counts};
 use wayhome::wire::frame;
 use wayhome::wire::messages::taken::Answer as TakenAnswer;
 use wayhome::wire::messages::{Request, Response};
@@ -90,7 +91,8 @@ impl Victims {
             "name = \"home\"\nheartbeat = 1\n\
              [[gateway]]\naddress = \"wayhome://{}\"\nkey = \"{}\"\n\
              [[service]]\nname = \"first\"\ntarget = \"127.0.0.1:{first}\"\nproof = \"hold\"\n\
-             [[service]]\nname = \"second\"\ntarget = \"127.0.0.1:{second}\"\nproof = \"hold\"\n",
+             [[service]]\nname = \"second\"\ntarget = \"127.0.0.1:{second}\"\nproof = \"hold\"\n\
+             port = 8022\n",
             gateway.address, gateway.key
         );
         fs::write(home.path().join("agent.toml"), config).unwrap();
@@ -324,4 +326,30 @@ async fn a_service_that_has_no_port_at_home_is_not_reached_by_one() {
         assert_eq!(Reason::from_number(refused.reason), Reason::NotAllowed, "{service}");
     }
     assert!(victims.targets.iter().all(|heard| heard.lock().unwrap().is_empty()), "no target");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_stream_of_a_data_connection_is_authorised_by_itself() {
+    let victims = Victims::new().await;
+    let mut data = victims.gateway.data_of("home").await;
+    for words in [b"first", b"again"] {
+        let answer = victims.gateway.asks_on(&mut data, "second", 8022).await;
+        assert!(matches!(answer, TakenAnswer::Opened(_)), "{answer:?}");
+        let (mut near, far) = tokio::io::duplex(1024);
+        let (mut from, mut to) = tokio::io::split(far);
+        to.write_all(words).await.unwrap();
+        to.shutdown().await.unwrap();
+        let (counts, mut heard) = (Counts::default(), Vec::new());
+        let carried = relay::carry(&mut near, &mut data, &counts);
+        let (carried, read) = tokio::join!(carried, from.read_to_end(&mut heard));
+        carried.and(read).unwrap();
+        assert_eq!(heard, words);
+    }
+    let answer = victims.gateway.asks_on(&mut data, "first", 8022).await;
+    let TakenAnswer::Refused(refused) = answer else { panic!("{answer:?}") };
+    assert_eq!(Reason::from_number(refused.reason), Reason::NotAllowed);
+    let expected =
+        [b"first", b"again"].map(|words| Heard { bytes: words.to_vec(), has_ended: true });
+    assert_eq!(victims.heard(1), expected);
+    assert!(victims.heard(0).is_empty(), "its target was reached");
 }

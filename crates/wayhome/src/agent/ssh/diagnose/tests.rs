@@ -132,14 +132,14 @@ const SCENES: &[Scene] = &[
     (Reached::Nothing, &["command-line line 0: unsupported option \"accept-new\"."], "ssh-too-old"),
     (Reached::Nothing, &["unknown option -- ~", "usage: ssh [-46AaCfGgKkMNnqsTtVvXxYy] [-B bind_interface]"], "ssh-too-old"),
     (Reached::Nothing, &[
-        "/root/.ssh/config: line 1: Bad configuration option: foo",
-        "/root/.ssh/config: terminating, 1 bad configuration options",
+        "/home/fan/.ssh/config: line 1: Bad configuration option: foo",
+        "/home/fan/.ssh/config: terminating, 1 bad configuration options",
     ], "ssh-misconfigured"),
     (Reached::Nothing, &[
-        "/root/.ssh/config line 1: unsupported option \"maybe\".",
-        "/root/.ssh/config: terminating, 1 bad configuration options",
+        "/home/fan/.ssh/config line 1: unsupported option \"maybe\".",
+        "/home/fan/.ssh/config: terminating, 1 bad configuration options",
     ], "ssh-misconfigured"),
-    (Reached::Nothing, &["Bad owner or permissions on /root/.ssh/config"], "ssh-misconfigured"),
+    (Reached::Nothing, &["Bad owner or permissions on /home/fan/.ssh/config"], "ssh-misconfigured"),
     (Reached::Nothing, &["something new"], "ssh-failed"),
     (Reached::Nothing, &[], "connection-lost"),
 ];
@@ -360,7 +360,7 @@ fn sshd_tells_who_forbids_a_forward() {
         ),
     ] {
         let mut said = Said::default();
-        remark(&mut said, &format!("/root/.ssh/authorized_keys:1: key options: {options}"));
+        remark(&mut said, &format!("/home/fan/.ssh/authorized_keys:1: key options: {options}"));
         assert_eq!(said.take_explanation(), None);
         remark(&mut said, said_of_it);
         assert_eq!(said.take_explanation().map(|cause| cause.kind()), Some(kind), "{options}");
@@ -394,7 +394,10 @@ fn tells_why_there_is_no_hold() {
     }
     let mut said = Said::default();
     assert!(!said.has_forced_command());
-    remark(&mut said, "/root/.ssh/authorized_keys:1: key options: commandexpires port-forwarding");
+    remark(
+        &mut said,
+        "/home/fan/.ssh/authorized_keys:1: key options: commandexpires port-forwarding",
+    );
     assert!(said.has_forced_command());
 }
 

@@ -131,11 +131,20 @@ impl Hostile {
 
     /// Asks a home for a service by a port, as if somebody had come by it here: what it answers.
     pub async fn asks_by_port(&self, home: &str, service: &str, port: u32) -> TakenAnswer {
-        let mut leg = self.seat.waiting_leg(home).await;
+        self.asks_on(&mut self.data_of(home).await, service, port).await
+    }
+
+    /// The same on this data connection.
+    pub async fn asks_on(&self, leg: &mut Leg, service: &str, port: u32) -> TakenAnswer {
         let local = Local { stream: 1, service: service.into(), port };
         leg.write(&welcome(Answer::Local(local))).await.unwrap();
         let taken: Taken = leg.read().await.unwrap();
         taken.answer.unwrap()
+    }
+
+    /// A data connection of a home.
+    pub async fn data_of(&self, home: &str) -> Leg {
+        self.seat.waiting_leg(home).await
     }
 
     /// A stream of its own to a home.
